@@ -1,0 +1,1 @@
+"""What it costs: `python -m bench` measures and prints. Nothing here is a test."""

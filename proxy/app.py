@@ -1,0 +1,224 @@
+"""The composition root: the only file that knows every part. Construction happens here."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import structlog
+from yarl import URL
+
+from proxy.app_admin import make_admin_rooms
+from proxy.app_cached import compose_cached_routes, no_load_kept
+from proxy.app_checks import database_check, legacy_check, redis_check
+from proxy.app_listening import SHUTDOWN_S, listen, listen_admin
+from proxy.app_start import check_database, refuse_what_is_missing
+from proxy.backends.database import Database
+from proxy.backends.legacy import LegacyBackend
+from proxy.backends.looks import SqliteLooks
+from proxy.backends.sqlite import SqliteBackend
+from proxy.background import Background
+from proxy.cache.duty import OwnDuty
+from proxy.cache.memory import MemoryStore
+from proxy.cache.redis import RedisStore
+from proxy.cache.redis_duty import RedisDuty
+from proxy.cache.redis_leases import RedisLeases
+from proxy.cache.tiered import TieredStore
+from proxy.canonical import Limits
+from proxy.clock import Clock, SystemClock
+from proxy.errors import SettingsError, StoreError
+from proxy.explaining import Explainer
+from proxy.handlers.cors import Cors
+from proxy.handlers.dashboard import Dashboard
+from proxy.handlers.encodings import Encodings
+from proxy.handlers.fast_lane import Lane
+from proxy.handlers.front import Front
+from proxy.handlers.operations import Operations
+from proxy.handlers.passthrough import Passthrough
+from proxy.handlers.upstream import open_legacy_session
+from proxy.jobs import Jobs
+from proxy.read_through import ReadThrough
+from proxy.rollout.split import Split
+from proxy.settings import Settings
+from proxy.shapes import make_shapes
+from proxy.shared_flight import SharedFlight
+from proxy.single_flight import SingleFlight
+from proxy.telemetry import Telemetry
+from proxy.warmup import Warmup
+from proxy.watermarks import Watermarks
+
+log = structlog.get_logger(__name__)
+
+_LEASE_TTL_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A proxy that listens: where, and the parts that tests and the demo look at."""
+
+    url: URL
+    admin_url: URL
+    read_through: ReadThrough
+    watermarks: Watermarks
+    telemetry: Telemetry
+    background: Background
+    warmup: Warmup
+    jobs: Jobs
+
+
+@asynccontextmanager
+async def run_proxy(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Running]:
+    """A proxy that listens while the context lasts; what it has begun it answers on the way out.
+
+    Raises SettingsError when the database is there but is not what it has to be,
+    or a port is taken.
+    """
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        if settings.database is None:
+            raise SettingsError("PROXY_DATABASE is required: the path of the pre-computed tables")
+        refuse_what_is_missing(settings)
+        database = Database(settings.database, settings.meta_database)
+        check_database(database)
+        telemetry = Telemetry()
+        shapes = make_shapes(settings.extra_fields)
+        looks = await stack.enter_async_context(
+            SqliteLooks(database, telemetry, clock, timeout_s=settings.query_timeout_s)
+        )
+        backend = await stack.enter_async_context(
+            SqliteBackend(
+                database,
+                shapes,
+                telemetry,
+                clock,
+                rate_mode=settings.rate_mode,
+                timeout_s=settings.query_timeout_s,
+                # With a legacy to ask instead, a locked database is not waited for long.
+                lock_patience_s=settings.query_timeout_s if settings.legacy_url is None else 0.5,
+            )
+        )
+        memory = MemoryStore(settings.memory_mb * 2**20, telemetry)
+        redis = None
+        if settings.redis_url is not None:
+            redis = await stack.enter_async_context(
+                RedisStore(
+                    str(settings.redis_url),
+                    telemetry=telemetry,
+                    clock=clock,
+                    entry_ttl_s=settings.entry_ttl_s,
+                )
+            )
+            with suppress(StoreError):
+                # So that the first questions find a connection that is there.
+                await redis.ping()
+        session = await stack.enter_async_context(open_legacy_session())
+        # After all that its tasks use: they end before that is closed.
+        background = await stack.enter_async_context(Background(drain_s=SHUTDOWN_S))
+        store = TieredStore(memory, redis, telemetry, background)
+        shared = None
+        if redis is not None:
+            leases = RedisLeases(
+                redis.connection, entry_ttl_s=settings.entry_ttl_s, lease_ttl_s=_LEASE_TTL_S
+            )
+            shared = SharedFlight(
+                leases,
+                store,
+                background,
+                telemetry,
+                clock,
+                wait_s=settings.query_timeout_s,
+                renew_s=_LEASE_TTL_S / 3,
+                new_token=lambda: uuid.uuid4().hex,
+            )
+        legacy_url = None if settings.legacy_url is None else URL(str(settings.legacy_url))
+        legacy = None
+        if legacy_url is not None:
+            legacy = LegacyBackend(
+                legacy_url, session, shapes, clock, timeout_s=settings.legacy_timeout_s
+            )
+        watermarks = Watermarks(
+            looks,
+            background,
+            telemetry,
+            clock,
+            is_strict=settings.freshness == "strict",
+            poll_s=settings.poll_ms / 1000,
+            rebuild_hold_s=settings.rebuild_hold_s,
+        )
+        read_through = ReadThrough(
+            watermarks,
+            store,
+            SingleFlight(background),
+            backend,
+            legacy,
+            telemetry,
+            clock,
+            shared=shared,
+        )
+        passthrough = Passthrough(
+            legacy_url=legacy_url,
+            session=session,
+            telemetry=telemetry,
+            timeout_s=settings.legacy_timeout_s,
+        )
+        lane = Lane(read_through, telemetry, clock)
+        encodings = Encodings(SingleFlight(background), store.keep_encoding)
+        dashboard = Dashboard(
+            read_through,
+            passthrough,
+            encodings,
+            lane,
+            telemetry,
+            clock,
+            limits=Limits(settings.max_range_days),
+            cors=Cors(frozenset(settings.cors_origins)),
+            split=Split(settings.split_percent, settings.split.identity, settings.split.salt),
+            has_legacy=legacy is not None,
+        )
+        operations = Operations(
+            telemetry,
+            {
+                "database": database_check(looks, watermarks),
+                "redis": redis_check(redis),
+                "legacy": legacy_check(legacy_url, legacy),
+            },
+        )
+        jobs = await stack.enter_async_context(Jobs(background, clock))
+        warmup = Warmup(
+            read_through,
+            watermarks,
+            memory,
+            jobs,
+            OwnDuty() if redis is None else RedisDuty(redis.connection, "warm"),
+            clock,
+            fingerprint=backend.fingerprint,
+            breakdowns=backend.breakdowns,
+            written=store.written,
+        )
+        cached_routes = compose_cached_routes(
+            settings, legacy_url, session, passthrough, watermarks, store, encodings,
+            background, telemetry, clock,
+        )  # fmt: skip
+        admin = make_admin_rooms(
+            settings,
+            watermarks=watermarks,
+            store=store,
+            memory=memory,
+            explainer=Explainer(
+                watermarks, store, backend.fingerprint, has_legacy=legacy is not None
+            ),
+            warmup=warmup,
+            jobs=jobs,
+            before_purge=no_load_kept(read_through, cached_routes),
+            sources=operations.sources,
+            telemetry=telemetry,
+            clock=clock,
+        )
+        front = Front(dashboard, passthrough, telemetry, clock, cached_routes=cached_routes)
+        background.spawn(watermarks.follow(), name="follow", endless=True)
+        background.spawn(warmup.follow(), name="warm-up", endless=True)
+        admin_url = await listen_admin(stack, operations, admin, settings)
+        url = await listen(stack, front, lane, passthrough, settings)
+        log.info("listening", url=str(url), admin=str(admin_url), database=str(database.path))
+        yield Running(url, admin_url, read_through, watermarks, telemetry, background, warmup, jobs)
+        log.info("stopping")

@@ -1,0 +1,1 @@
+"""What each command of `dashboard-proxy` does. The list of them is in cli.py."""

@@ -1,0 +1,1 @@
+"""Carrying traffic from the legacy API to the optimized one."""
