@@ -13,11 +13,13 @@ from rich.table import Table
 
 from bench.hits import END, HitRow, measure_hits, measure_strict
 from bench.idle import measure_idle
+from bench.looks import measure_looks
 from bench.misses import LegacyRow, MissRow, measure_legacy, measure_misses
+from bench.shadow import ShadowRow, measure_shadow
 from bench.warmup import measure_warmup
 from proxy.demo.data import make_demo
 
-SECTIONS = ("hits", "misses", "legacy", "idle", "warmup")
+SECTIONS = ("hits", "misses", "legacy", "idle", "warmup", "looks", "shadow")
 
 
 def main() -> None:
@@ -39,6 +41,15 @@ def main() -> None:
             console.print(_hit_table(measure_hits(folder, asked.rounds, asked.seconds)))
             row = measure_strict(folder, asked.rounds, asked.seconds)
             console.print(_hit_table([row]))
+        if "shadow" in sections:
+            shadowed = measure_shadow(folder, asked.rounds, asked.seconds)
+            console.print(_hit_table([half for row in shadowed for half in (row.off, row.full)]))
+            console.print(_shadow_table(shadowed))
+        if "looks" in sections:
+            with console.status("making demo data of size l"):
+                looked = measure_looks(folder, asked.rounds)
+            for look in looked:
+                console.print(f"Looks, size l: {look.told()}")
         if {"misses", "legacy", "idle", "warmup"} & set(sections):
             databases = {}
             for size in ("s", "m"):
@@ -73,6 +84,17 @@ def _hit_table(rows: list[HitRow]) -> Table:
             f"{row.ratio:.2f}", f"{row.ours.cpu_us:.1f}", f"{row.theirs.cpu_us:.1f}",
             f"{row.ours.p99_ms:.2f}",
         )  # fmt: skip
+    return table
+
+
+def _shadow_table(rows: list[ShadowRow]) -> Table:
+    table = Table(title="At rate 1 meanwhile", title_justify="left")
+    for heading in ("body", "compared", "dropped", "errors and discarded"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            f"{row.full.body_bytes:,}", f"{row.compared:,}", f"{row.dropped:,}", f"{row.lost:,}"
+        )
     return table
 
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import structlog
 from yarl import URL
 
+from proxy.app_access import make_doorman
 from proxy.app_admin import make_admin_rooms
 from proxy.app_cached import compose_cached_routes, no_load_kept
 from proxy.app_checks import database_check, legacy_check, redis_check
 from proxy.app_listening import SHUTDOWN_S, listen, listen_admin
-from proxy.app_start import check_database, refuse_what_is_missing
+from proxy.app_migration import compose_migration, open_records
+from proxy.app_start import check_database, refuse_open_admin, secret_of, warn_of_what_is_missing
 from proxy.backends.database import Database
 from proxy.backends.legacy import LegacyBackend
 from proxy.backends.looks import SqliteLooks
@@ -28,6 +30,7 @@ from proxy.canonical import Limits
 from proxy.clock import Clock, SystemClock
 from proxy.errors import SettingsError, StoreError
 from proxy.explaining import Explainer
+from proxy.handlers.bypass import Bypass
 from proxy.handlers.cors import Cors
 from proxy.handlers.dashboard import Dashboard
 from proxy.handlers.encodings import Encodings
@@ -36,9 +39,9 @@ from proxy.handlers.front import Front
 from proxy.handlers.operations import Operations
 from proxy.handlers.passthrough import Passthrough
 from proxy.handlers.upstream import open_legacy_session
+from proxy.handlers.variants import Variants
 from proxy.jobs import Jobs
 from proxy.read_through import ReadThrough
-from proxy.rollout.split import Split
 from proxy.settings import Settings
 from proxy.shapes import make_shapes
 from proxy.shared_flight import SharedFlight
@@ -77,7 +80,8 @@ async def run_proxy(settings: Settings, clock: Clock | None = None) -> AsyncIter
     async with AsyncExitStack() as stack:
         if settings.database is None:
             raise SettingsError("PROXY_DATABASE is required: the path of the pre-computed tables")
-        refuse_what_is_missing(settings)
+        refuse_open_admin(settings)
+        warn_of_what_is_missing(settings)
         database = Database(settings.database, settings.meta_database)
         check_database(database)
         telemetry = Telemetry()
@@ -111,6 +115,9 @@ async def run_proxy(settings: Settings, clock: Clock | None = None) -> AsyncIter
             with suppress(StoreError):
                 # So that the first questions find a connection that is there.
                 await redis.ping()
+        records = await open_records(
+            stack, settings, None if redis is None else redis.connection, telemetry, clock
+        )
         session = await stack.enter_async_context(open_legacy_session())
         # After all that its tasks use: they end before that is closed.
         background = await stack.enter_async_context(Background(drain_s=SHUTDOWN_S))
@@ -161,19 +168,34 @@ async def run_proxy(settings: Settings, clock: Clock | None = None) -> AsyncIter
             telemetry=telemetry,
             timeout_s=settings.legacy_timeout_s,
         )
-        lane = Lane(read_through, telemetry, clock)
+        migration = await compose_migration(
+            stack, settings, records, background, read_through, watermarks, database, shapes,
+            legacy_url, session, telemetry, clock,
+        )  # fmt: skip
+        steering = migration.steering
+        doorman = make_doorman(settings, session, background, clock)
+        lane = Lane(read_through, telemetry, clock, shadow=migration.shadow, doorman=doorman)
+        migration.listen(telemetry, lane.forget)
         encodings = Encodings(SingleFlight(background), store.keep_encoding)
         dashboard = Dashboard(
             read_through,
-            passthrough,
+            Bypass(passthrough, telemetry, clock),
             encodings,
             lane,
             telemetry,
             clock,
             limits=Limits(settings.max_range_days),
             cors=Cors(frozenset(settings.cors_origins)),
-            split=Split(settings.split_percent, settings.split.identity, settings.split.salt),
+            variants=Variants(
+                lambda: steering.split,
+                lambda: steering.state.rolled_back,
+                has_legacy=legacy is not None,
+                allow_override=settings.split.allow_override,
+                admin_token=secret_of(settings.admin_token),
+            ),
             has_legacy=legacy is not None,
+            sampling=migration.sampling,
+            doorman=doorman,
         )
         operations = Operations(
             telemetry,
@@ -197,7 +219,7 @@ async def run_proxy(settings: Settings, clock: Clock | None = None) -> AsyncIter
         )
         cached_routes = compose_cached_routes(
             settings, legacy_url, session, passthrough, watermarks, store, encodings,
-            background, telemetry, clock,
+            background, telemetry, clock, doorman,
         )  # fmt: skip
         admin = make_admin_rooms(
             settings,
@@ -214,7 +236,16 @@ async def run_proxy(settings: Settings, clock: Clock | None = None) -> AsyncIter
             telemetry=telemetry,
             clock=clock,
         )
-        front = Front(dashboard, passthrough, telemetry, clock, cached_routes=cached_routes)
+        migration.furnish(admin)
+        front = Front(
+            dashboard,
+            passthrough,
+            telemetry,
+            clock,
+            cached_routes=cached_routes,
+            doorman=doorman,
+            cors=Cors(frozenset(settings.cors_origins)),
+        )
         background.spawn(watermarks.follow(), name="follow", endless=True)
         background.spawn(warmup.follow(), name="warm-up", endless=True)
         admin_url = await listen_admin(stack, operations, admin, settings)

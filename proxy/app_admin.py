@@ -28,6 +28,8 @@ class AdminRooms:
     rooms: list[Room]
     sections: dict[str, Callable[[], object]]
     audit: Audit
+    telemetry: Telemetry
+    clock: Clock
 
     def application(self, settings: Settings) -> web.Application:
         token = settings.admin_token
@@ -67,4 +69,4 @@ def make_admin_rooms(
         ),
         AdminJobs(warmup, jobs, audit, limits),
     ]
-    return AdminRooms(rooms, sections, audit)
+    return AdminRooms(rooms, sections, audit, telemetry, clock)

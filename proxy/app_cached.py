@@ -5,6 +5,7 @@ from collections.abc import Callable
 import aiohttp
 from yarl import URL
 
+from proxy.access.doorman import Doorman
 from proxy.background import Background
 from proxy.cache.tiered import TieredStore
 from proxy.cached_answers import CachedAnswers
@@ -31,6 +32,7 @@ def compose_cached_routes(
     background: Background,
     telemetry: Telemetry,
     clock: Clock,
+    doorman: Doorman | None = None,
 ) -> CachedRoutes | None:
     """None where nothing is configured. Raises SettingsError for routes that cannot be."""
     if legacy_url is None or not settings.cached_routes:
@@ -46,6 +48,7 @@ def compose_cached_routes(
         clock,
         site=str(legacy_url.with_password(None)),
         max_range_days=settings.max_range_days,
+        doorman=doorman,
     )
 
 

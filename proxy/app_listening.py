@@ -11,6 +11,7 @@ from proxy.errors import SettingsError
 from proxy.handlers.fast_lane import Lane
 from proxy.handlers.front import Front
 from proxy.handlers.lane_protocol import LaneServer
+from proxy.handlers.limits import ConnectionLimit
 from proxy.handlers.operations import Operations
 from proxy.handlers.passthrough import SERVER_OPTIONS, Passthrough
 from proxy.settings import Settings
@@ -25,7 +26,12 @@ async def listen(
 ) -> URL:
     """The public port, until the stack unwinds; what it has begun it answers first."""
     server = LaneServer(
-        front, lane, access_log=None, keepalive_timeout=_KEEPALIVE_S, **SERVER_OPTIONS
+        front,
+        lane,
+        access_log=None,
+        keepalive_timeout=_KEEPALIVE_S,
+        connections=ConnectionLimit(settings.max_connections_per_address),
+        **SERVER_OPTIONS,
     )
     runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
@@ -42,7 +48,9 @@ async def listen_admin(
     app = web.Application()
     app.add_routes(operations.routes())
     app.add_subapp("/admin", admin.application(settings))
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+    runner = web.AppRunner(
+        app, access_log=None, shutdown_timeout=SHUTDOWN_S, keepalive_timeout=_KEEPALIVE_S
+    )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, settings.admin_host, settings.admin_port)

@@ -11,9 +11,14 @@ from proxy import __version__
 from proxy.commands.admin_client import UnreachableError
 from proxy.commands.check_db import check_db
 from proxy.commands.demo import demo
+from proxy.commands.diffs import diffs
 from proxy.commands.exit_codes import BAD_USAGE, CHECK_FAILED, UNREACHABLE
 from proxy.commands.purge import purge
+from proxy.commands.rollback import rollback
+from proxy.commands.rollout import rollout
 from proxy.commands.serve import serve
+from proxy.commands.shadow import shadow
+from proxy.commands.split import split
 from proxy.commands.status import status
 from proxy.commands.warm import warm
 from proxy.errors import ProxyError, SettingsError
@@ -73,3 +78,8 @@ cli.command()(demo)
 cli.command()(status)
 cli.command()(warm)
 cli.command()(purge)
+cli.command()(split)
+cli.command()(rollback)
+cli.command()(shadow)
+cli.command()(diffs)
+cli.command()(rollout)

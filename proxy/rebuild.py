@@ -9,12 +9,36 @@ while, when the hold has run out, or when an operator says so.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from proxy.looks import TableWord
+from proxy.looks import Counter, TableWord
 
 ENOUGH = 0.9
 """Share of a date's former rows with which it counts as back."""
 QUIET_POLLS = 2
 """Looks in a row that must find nothing written before a refill is believed."""
+
+
+@dataclass(slots=True)
+class Quiet:
+    """How many polls in a row found nothing written, and whether what follows was seen to."""
+
+    polls: int = 0
+    is_reviewed: bool = False
+    _last: Counter | None = None
+
+    def polled(self, counter: Counter | None) -> None:
+        """A poll found the database at `counter`. A question may have seen it there before."""
+        if counter == self._last:
+            self.polls += 1
+        else:
+            self.polls, self.is_reviewed, self._last = 0, False, counter
+
+    @property
+    def is_settled(self) -> bool:
+        return self.polls >= QUIET_POLLS
+
+    @property
+    def is_to_be_reviewed(self) -> bool:
+        return self.is_settled and not self.is_reviewed
 
 
 @dataclass(slots=True)

@@ -26,6 +26,7 @@ from proxy.settings_tables import (
 )
 from proxy.settings_values import (
     Allowed,
+    CookieNames,
     Count,
     DatabasePath,
     FilePath,
@@ -113,9 +114,23 @@ class Settings(BaseSettings):
         "off", description="`forward`: cached answers only for those the legacy lets in."
     )
     auth_url: PageUrl = Field(
-        None, description="What is asked whether a caller is let in. Default: the legacy API."
+        None,
+        description="What is asked whether a caller is let in: 2xx is yes, 401 and 403 are no. "
+        "Default: the root (`/`) of the legacy.",
     )
-    auth_ttl_s: NotNegative = Field(30, description="Seconds that its word is believed.")
+    auth_ttl_s: NotNegative = Field(
+        30, description="Seconds that its yes is believed, from when it was asked."
+    )
+    auth_cookies: CookieNames = Field(
+        (),
+        description="Cookies that it is asked about, beside `Authorization`. None named: all "
+        "that the caller sends.",
+    )
+    max_connections_per_address: Count = Field(
+        10_000,
+        description="Connections to the public port that one address may have at a time, in each "
+        "process. A proxy in front counts as one address.",
+    )
     workers: Count = Field(1, description="Processes that share the port.")
     log_format: Literal["auto", "json", "human"] = Field(
         "auto", description="`auto`: `human` on a terminal, else `json`."
@@ -159,6 +174,10 @@ class Settings(BaseSettings):
         if self.auth == "forward" and self.auth_url is None and self.legacy_url is None:
             raise ValueError(
                 "PROXY_AUTH is 'forward': it needs PROXY_AUTH_URL or PROXY_LEGACY_URL to ask"
+            )
+        if self.auth_url is not None and "@" in self.auth_url.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                "PROXY_AUTH_URL has a user in it: only the callers' own credentials are asked about"
             )
         return self
 

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_core import core_schema
 
+_COOKIE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HARMLESS = re.compile(r"([a-z+]+://)?[\w.-]+(:\d{1,5})?(/[\w./-]*)?")
 
 
@@ -76,6 +77,12 @@ def _split_commas(value: object) -> object:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
+
+
+def _parse_cookie(name: object) -> object:
+    if isinstance(name, str) and not _COOKIE.fullmatch(name):
+        raise ValueError("no name of a cookie")
+    return name
 
 
 def parse_database(value: object) -> object:
@@ -163,6 +170,11 @@ Share = Annotated[
 Flag = Annotated[bool, Allowed("true or false")]
 Text = Annotated[str, Allowed("text")]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas), Allowed("a list of texts")]
+CookieNames = Annotated[
+    tuple[Annotated[str, BeforeValidator(_parse_cookie)], ...],
+    BeforeValidator(_split_commas),
+    Allowed("names of cookies, divided by commas"),
+]
 FilePath = Annotated[Path, Field(), Allowed("the path of a file")]
 DatabasePath = Annotated[
     Path | None,

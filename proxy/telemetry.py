@@ -91,6 +91,50 @@ class Telemetry:
             registry=self.registry,
         )
 
+        self.split_percent = Gauge(
+            "proxy_split_percent",
+            "Percent of the callers of /analytics/data on the optimized side; 0 while rolled back.",
+            registry=self.registry,
+        )
+        self.rolled_back = Gauge(
+            "proxy_rolled_back",
+            "1 while all traffic of the split goes to the legacy until someone lifts it.",
+            registry=self.registry,
+        )
+        self.rollbacks = Counter(
+            "proxy_rollbacks",
+            "Rollbacks made in this process, by who made them: guard or operator.",
+            ["by"],
+            registry=self.registry,
+        )
+        self.shadow_dropped = Counter(
+            "proxy_shadow_dropped",
+            "Sampled questions that were not compared because the queue was full.",
+            registry=self.registry,
+        )
+        self.shadow_results = Counter(
+            "proxy_shadow_results",
+            "Sampled questions by what came of them: matched, ignored, mismatched, discarded "
+            "(the data moved meanwhile), error (a side had no answer).",
+            ["outcome"],
+            registry=self.registry,
+        )
+
+    def latencies(self, route: str, source: str) -> dict[float, int]:
+        """Answers so far by upper edge in seconds, each counted in one bucket only."""
+        counted: dict[float, int] = {}
+        below = 0
+        for metric in self.request_seconds.collect():
+            for sample in metric.samples:
+                labels = sample.labels
+                if not sample.name.endswith("_bucket") or labels["route"] != route:
+                    continue
+                if labels["source"] == source:
+                    edge = float(labels["le"])
+                    counted[edge] = int(sample.value) - below
+                    below = int(sample.value)
+        return counted
+
     def answered(self, *results: str) -> int:
         """Requests answered so far for which the cache said one of `results`."""
         return int(

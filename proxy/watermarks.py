@@ -13,7 +13,7 @@ from proxy.errors import BackendError
 from proxy.freshness import Watermark
 from proxy.looks import TABLES, Changes, Counter, Looks, Reading, Snapshot, TableWord
 from proxy.reading import Span, Subject, batches, days_read, read_watermark
-from proxy.rebuild import QUIET_POLLS
+from proxy.rebuild import Quiet
 from proxy.recount import Recount
 from proxy.settling import Settling
 from proxy.telemetry import Telemetry
@@ -60,7 +60,7 @@ class Watermarks:
         self._readings: dict[Subject, Reading] = {}
         self._look: asyncio.Task[BackendError | None] | None = None
         self._changed_at: float | None = None
-        self._quiet_polls = 0
+        self._quiet = Quiet()
         self._is_blind = True
         self.generation = 0
         self._recount = Recount(
@@ -76,14 +76,13 @@ class Watermarks:
 
     async def poll(self) -> None:
         """One look, and what time alone brings: a refill that has settled, a hold run out."""
-        before = self._counter
         try:
             await self._catch_up()
             self._is_blind = False
-            self._quiet_polls = self._quiet_polls + 1 if before == self._counter else 0
+            self._quiet.polled(self._counter)
             if self._is_hold_to_be_reviewed():
                 await self._review_holds()
-            if self._quiet_polls >= QUIET_POLLS and self.state == "settled":
+            if self._quiet.is_settled and self.state == "settled":
                 self.settling.tell(self.generation)
                 await self._learn_ahead()
         except BackendError as error:
@@ -246,7 +245,7 @@ class Watermarks:
         holds = self._days.holds
         if not holds.is_rebuilding:
             return False
-        return self._quiet_polls == QUIET_POLLS or holds.has_expired(self._clock.monotonic())
+        return self._quiet.is_to_be_reviewed or holds.has_expired(self._clock.monotonic())
 
     async def _review_holds(self) -> None:
         holds = self._days.holds
@@ -255,9 +254,10 @@ class Watermarks:
             counts = await self._looks.counts(table)
             if generation != self.generation or self._looks.counter() != self._counter:
                 return
-            back = holds.release_refilled(table, counts, self._quiet_polls)
+            back = holds.release_refilled(table, counts, self._quiet.polls)
             over = holds.release_expired(table, counts, self._clock.monotonic())
             self._let_go(table, back | over)
+        self._quiet.is_reviewed = True
 
     def _let_go(self, table: TableWord, days: frozenset[str]) -> None:
         if days:

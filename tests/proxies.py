@@ -22,12 +22,15 @@ LEAVE_S = 30.0
 class ProxyProcess:
     """`python -m proxy serve` on free loopback ports, for the time of the context.
 
-    `settings` are those of Settings and reach the process as PROXY_ variables.
+    `settings` are those of Settings and reach the process as PROXY_ variables;
+    `config` is a configuration file.
     Every change of state has happened when the method returns. `said` holds
     the log lines so far; whoever tests for a crash finds it there.
     """
 
     def __init__(self, database: Path, **settings: object) -> None:
+        config = settings.pop("config", None)
+        self._arguments = [] if config is None else ["--config", str(config)]
         self._settings = {
             "database": database,
             "port": 0,
@@ -116,7 +119,7 @@ class ProxyProcess:
         self._listens.clear()
         before = len(self.events("listening"))
         process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", "serve"],
+            [sys.executable, "-m", "proxy", "serve", *self._arguments],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -58,9 +58,11 @@ class EchoLegacy:
 
     url: URL = field(default_factory=URL)
     asked: list[bytes] = field(default_factory=list)
+    heads: list[str] = field(default_factory=list)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.content.read()
+        self.heads.append("\n".join(f"{name}: {value}" for name, value in request.headers.items()))
         self.asked.append(f"{request.method} {request.raw_path}\n".encode() + body)
         return web.Response(body=self.asked[-1], content_type="application/x-echo")
 

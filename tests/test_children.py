@@ -89,7 +89,7 @@ async def test_a_child_that_stops_before_it_listens_is_told_with_its_last_words(
 ) -> None:
     [port] = free_ports(0)
     async with Children(tmp_path, os.environ) as children:
-        child = await children.start("child", *code("print('no such table')", "1 / 0"))
+        child = await children.start("child", *code("print('no such table', flush=True)", "1 / 0"))
         with pytest.raises(ChildError, match=r"demo's child has stopped: ZeroDivisionError"):
             await until_listening(child, port)
     assert "no such table" in child.log.read_text()

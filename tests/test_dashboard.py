@@ -8,7 +8,7 @@ import orjson
 import pytest
 import zstandard
 
-from proxy.handlers import dashboard
+from proxy.handlers import dashboard, questions
 from proxy.handlers.dashboard import LARGEST_BODY, printable
 from tests.public_port import (
     Reply,
@@ -341,7 +341,7 @@ async def test_the_same_text_as_body_and_as_query_is_not_the_same_question(datab
 async def test_only_so_many_texts_are_remembered(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dashboard, "_MOST_PARSED", 2)
+    monkeypatch.setattr(questions, "_MOST_PARSED", 2)
     async with serving(database) as running:
         for spaces in range(6):
             reply = await ask(running.url, post("/data", b" " * spaces + QUESTION))

@@ -102,7 +102,9 @@ def test_it_goes_on_until_told_to_stop_and_then_stops_everything(
 def test_it_shows_that_a_run_of_the_pipeline_leaves_older_answers_cached(tmp_path: Path) -> None:
     with demo(tmp_path, "--interval", "1") as process:
         said_until(process, WAITS)
-        line = said_until(process, "rewritten").splitlines()[-1]
+        # The warm-up may have been quicker than the demo's own question: then it is a hit again.
+        line = said_until(process, "read again").splitlines()[-1]
+    assert "rewritten" in line
     recent, older = re.findall(r"read again|still a hit", line)
     assert (recent, older) == ("read again", "still a hit")
 

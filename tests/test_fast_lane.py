@@ -15,6 +15,7 @@ import orjson
 import pytest
 import uvloop
 from aiohttp import web
+from multidict import CIMultiDict
 from yarl import URL
 
 from proxy.app import Running
@@ -722,7 +723,7 @@ def holding() -> Holding:
 @pytest.fixture
 def lane(holding: Holding) -> Lane:
     lane = Lane(holding, Telemetry(), HandClock(1000.0))
-    lane.remember(b"raw", Question(QUERY, "data", Wanted(None, "", ""), {}))
+    lane.remember(b"raw", Question(QUERY, "data", Wanted(None, "", ""), {}), CIMultiDict())
     return lane
 
 

@@ -103,6 +103,14 @@ def test_end_to_end_headers_stay_as_they_are_and_in_order() -> None:
     assert list(onward(*sent).items())[:4] == sent
 
 
+def test_a_testers_token_stays_here_however_it_is_spelled() -> None:
+    sent = onward(
+        ("X-Dashboard-Token", "a"), ("x-dashboard-token", "b"), ("X-Dashboard-Variant", "legacy")
+    )
+    assert "X-Dashboard-Token" not in sent
+    assert sent["X-Dashboard-Variant"] == "legacy"
+
+
 def test_several_cookies_stay_several() -> None:
     headers = CIMultiDict([("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])
     assert response_headers(headers).getall("Set-Cookie") == ["a=1", "b=2"]

@@ -190,6 +190,33 @@ async def test_a_breakdown_rewritten_within_the_newest_second_is_seen(
     assert before[1] == after[1]
 
 
+async def test_a_day_updated_in_place_after_the_clock_went_back_is_seen(
+    eye: Eye, writer: Writer
+) -> None:
+    stamp = f"UPDATE {DAILY} SET computed_at = '{{}}'"
+    writer.sql(stamp.format("2024-03-01 03:00:00"))
+    writer.sql(stamp.format("2024-04-01 03:00:00") + f" WHERE date = '{LAST}'")
+    await eye.changed()
+    writer.sql(stamp.format("2024-04-01 02:00:00") + f" WHERE date = '{DAYS[2]}'")
+    assert await eye.changed() == {DAYS[2]}
+
+
+async def test_a_row_among_those_of_a_large_run_is_seen_within_its_second(
+    eye: Eye, writer: Writer
+) -> None:
+    # As many as three days of 20,000 ads have in the breakdown table.
+    writer.sql(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 138000)"
+        f" INSERT INTO {BREAKDOWN} (entity_type, entity_id, date, breakdown_type, breakdown_value,"
+        f" computed_at) SELECT 'ad', 'x' || i, '{LAST}', 'country', 'US', '2024-04-01 09:00:00'"
+        " FROM n"
+    )
+    by_country = question(LAST, "ad", "country")
+    before = await eye.tokens(by_country)
+    writer.sql(f"UPDATE {BREAKDOWN} SET mixpanel_trial_count = 7 WHERE entity_id = 'x9'")
+    assert await eye.tokens(by_country) != before
+
+
 async def test_a_new_day_is_seen(eye: Eye, writer: Writer) -> None:
     tomorrow = str(END + timedelta(days=1))
     before = await eye.tokens(question(tomorrow))
@@ -289,6 +316,24 @@ async def test_a_move_in_the_hierarchy_changes_what_shows_it(
     writer.sql(move)
     assert await eye.changed() == set(DAYS)
     assert await eye.tokens(flat) == before
+
+
+async def test_the_campaign_of_an_adset_under_two_is_the_one_that_ranks_first(
+    eye: Eye, writer: Writer
+) -> None:
+    [[adset, own, other]] = writer.sql(
+        "SELECT adset_id, campaign_id, (SELECT MAX(campaign_id) FROM id_hierarchy_mapping)"
+        " FROM id_hierarchy_mapping ORDER BY campaign_id LIMIT 1"
+    )
+    assert own != other
+    move = (
+        f"UPDATE id_hierarchy_mapping SET campaign_id = '{other}', relationship_confidence = {{}}"
+        f" WHERE ad_id = (SELECT MIN(ad_id) FROM id_hierarchy_mapping WHERE adset_id = '{adset}')"
+    )
+    writer.sql(move.format(0.5))
+    assert await eye.changed() == set()
+    writer.sql(move.format(2.0))
+    assert await eye.changed() == set(DAYS)
 
 
 async def test_a_checkpoint_changes_nothing(eye: Eye, writer: Writer) -> None:

@@ -23,8 +23,9 @@ MAKEFILE = ROOT / "Makefile"
 
 
 def shipped() -> list[Path]:
-    pages = [*DEPLOY.iterdir(), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
-    found = [*pages, COMPOSE, MAKEFILE, ROOT / ".ci" / "run", ROOT / "constraints.txt"]
+    pages = [*DEPLOY.rglob("*"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
+    code = [*(ROOT / "proxy").rglob("*.py"), *(ROOT / "bench").rglob("*.py")]
+    found = [*pages, *code, COMPOSE, MAKEFILE, ROOT / ".ci" / "run", ROOT / "constraints.txt"]
     return sorted(path for path in found if path.is_file())
 
 
@@ -43,13 +44,13 @@ def environ_of(text: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
-@pytest.mark.parametrize("path", shipped(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", shipped(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_variable_that_is_named_exists(path: Path) -> None:
     named = set(re.findall(r"PROXY_[A-Z0-9][A-Z0-9_]*", path.read_text()))
     assert named <= set(variables())
 
 
-@pytest.mark.parametrize("path", shipped(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", shipped(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_file_names_a_package_registry(path: Path) -> None:
     text = path.read_text().lower()
     assert not re.search(r"index-url|find-links|pypi\.|docker\.io|ghcr\.io|quay\.io", text)
@@ -129,7 +130,8 @@ def test_the_schedule_is_one_that_cron_reads() -> None:
 
 
 def test_every_named_volume_of_compose_is_declared() -> None:
-    mounted = [v.split(":")[0] for v in compose()["services"]["proxy"]["volumes"]]
+    services = compose()["services"].values()
+    mounted = [v.split(":")[0] for one in services for v in one.get("volumes", [])]
     named = {name for name in mounted if re.fullmatch(r"\w+", name)}
     assert named == set(compose()["volumes"])
 

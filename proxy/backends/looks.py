@@ -12,12 +12,12 @@ from proxy.backends.commits import Commits
 from proxy.backends.database import Database
 from proxy.backends.reader import Reader
 from proxy.backends.schema import BREAKDOWN, DAILY, HIERARCHY, NAMES, Schema, Table
+from proxy.backends.written import written_dates
 from proxy.clock import Clock
 from proxy.keys import fingerprint_of
 from proxy.looks import Changes, Counter, DayState, GroupState, Snapshot, TableWord
 from proxy.measures import MEASURES
 from proxy.telemetry import Telemetry
-from proxy.timestamps import before
 
 T = TypeVar("T")
 
@@ -30,10 +30,6 @@ _DIGESTED: Mapping[TableWord, Sequence[str]] = {
 
 Each costs its part of a microsecond per row, and breakdown rows are many.
 """
-_CLOCK_SLACK_H = 2.0
-"""How far `computed_at` may go back and still be found at once: clocks do, in autumn."""
-_MOST_ROWS_AGAIN = 20_000
-"""Rows of the newest hours that a look reads again; where more share them, ids must do."""
 
 
 class SqliteLooks:
@@ -101,7 +97,11 @@ class SqliteLooks:
                 if table.has_rowid:
                     last_row[word] = _value(db, f"SELECT MAX(rowid) FROM {table.name}") or 0
                 dates[word] = (
-                    None if since is None else _written(db, table, word, since, last_row[word])
+                    None
+                    if since is None
+                    else written_dates(
+                        db, table, since.newest[word], since.last_row[word], last_row[word]
+                    )
                 )
             snapshot = Snapshot(
                 schema=fingerprint_of(_described(schema)),
@@ -171,44 +171,6 @@ def _tables(schema: Schema) -> Mapping[TableWord, Table]:
     return tables
 
 
-def _written(
-    db: apsw.Connection, table: Table, word: TableWord, since: Snapshot, last_row: int
-) -> frozenset[str] | None:
-    """The dates of rows written since; None where only reading everything again could tell."""
-    found: set[str] = set()
-    if table.has_rowid:
-        if last_row < since.last_row[word]:
-            return None
-        # The plus keeps the planner from walking an index on date to make them distinct.
-        found.update(
-            str(day)
-            for (day,) in db.execute(
-                f"SELECT DISTINCT +date FROM {table.name} WHERE rowid > ?", (since.last_row[word],)
-            )
-        )
-    newest = since.newest[word]
-    if not table.has_index_on("computed_at"):
-        return frozenset(found) if table.has_rowid else None
-    if newest is None:
-        return None
-    found.update(
-        str(day)
-        for (day,) in db.execute(
-            f"SELECT DISTINCT +date FROM {table.name} WHERE computed_at > ?", (newest,)
-        )
-    )
-    # The newest hours again: rows may be rewritten within a second already
-    # known, and clocks go back. Where everything shares those hours, ids tell.
-    again: list[tuple[Any, ...]] = db.execute(
-        f"SELECT +date, COUNT(*) FROM (SELECT date FROM {table.name}"
-        " WHERE computed_at BETWEEN ? AND ? LIMIT ?) GROUP BY 1",
-        (before(newest, _CLOCK_SLACK_H), newest, _MOST_ROWS_AGAIN + 1),
-    ).fetchall()
-    if sum(count for _, count in again) <= _MOST_ROWS_AGAIN:
-        found.update(str(day) for day, _ in again)
-    return frozenset(found)
-
-
 def _names(db: apsw.Connection) -> Mapping[str, str]:
     rows = db.execute(
         "SELECT entity_type, group_concat(entity_id || char(31) || COALESCE(canonical_name, ''),"
@@ -232,15 +194,27 @@ def _hierarchy(db: apsw.Connection, schema: Schema) -> str:
         "SELECT group_concat(ad_id || char(31) || COALESCE(adset_id, ''), char(30))"
         f" FROM (SELECT ad_id, adset_id FROM {HIERARCHY} ORDER BY ad_id, {ranked}, adset_id)",
     )
-    adsets = _value(
+    return fingerprint_of(str(ads), str(_campaigns_of_adsets(db, ranked)))
+
+
+def _campaigns_of_adsets(db: apsw.Connection, ranked: str) -> Any:
+    """Each adset with its campaign; one under several with the first as `ranked`."""
+    owned = f"FROM {HIERARCHY} WHERE adset_id IS NOT NULL AND campaign_id IS NOT NULL"
+    joined = "group_concat(adset_id || char(31) || campaign_id, char(30))"
+    # Ranking costs five times what this does, and is only needed where there is a dispute.
+    disputed, adsets = db.execute(
+        f"SELECT TOTAL(is_disputed), {joined} FROM (SELECT adset_id, MIN(campaign_id) AS"
+        f" campaign_id, MIN(campaign_id) <> MAX(campaign_id) AS is_disputed {owned}"
+        " GROUP BY adset_id ORDER BY adset_id)"
+    ).fetchall()[0]
+    if not disputed:
+        return adsets
+    return _value(
         db,
-        "SELECT group_concat(adset_id || char(31) || campaign_id, char(30)) FROM"
-        " (SELECT adset_id, campaign_id, ROW_NUMBER() OVER"
-        f" (PARTITION BY adset_id ORDER BY {ranked}) AS place FROM {HIERARCHY}"
-        " WHERE adset_id IS NOT NULL AND campaign_id IS NOT NULL ORDER BY adset_id)"
+        f"SELECT {joined} FROM (SELECT adset_id, campaign_id, ROW_NUMBER() OVER"
+        f" (PARTITION BY adset_id ORDER BY {ranked}) AS place {owned} ORDER BY adset_id)"
         " WHERE place = 1",
     )
-    return fingerprint_of(str(ads), str(adsets))
 
 
 def _meta(db: apsw.Connection, schema: Schema) -> str:

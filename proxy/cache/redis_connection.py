@@ -66,6 +66,12 @@ class RedisConnection:
     def fence_name(self, key: Key) -> str:
         return f"{self._prefix}:fence:{VERSION}:{key}"
 
+    def migration_name(self, what: str) -> str:
+        return f"{self._prefix}:migration:{what}"
+
+    def ledger_name(self, what: str) -> str:
+        return f"{self._prefix}:ledger:{what}"
+
     def duty_name(self, what: str) -> str:
         return f"{self._prefix}:duty:{what}"
 

@@ -35,6 +35,9 @@ class AdminClient:
     def post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         return self._ask("POST", path, orjson.dumps(dict(body)))
 
+    def delete(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
+        return self._ask("DELETE", path, orjson.dumps(dict(body)))
+
     def _ask(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
         parts = urlsplit(self._url)
         is_tls = parts.scheme == "https"

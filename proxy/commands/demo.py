@@ -5,6 +5,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
 from proxy.clock import Clock, SystemClock
+from proxy.commands.demo_migration import show_migration
 from proxy.demo.asking import Timed
 from proxy.demo.children import Children
 from proxy.demo.data import make_demo
@@ -33,6 +35,13 @@ from proxy.errors import SettingsError
 from proxy.settings import environment
 
 _ANSWER_TIMEOUT_S = 300.0
+
+
+class Programme(StrEnum):
+    """What there is to see."""
+
+    tour = "tour"
+    migration = "migration"
 
 
 class Size(StrEnum):
@@ -57,6 +66,13 @@ def demo(
     interval: Annotated[
         float, typer.Option(min=1.0, help="Seconds between two runs of the pipeline.")
     ] = 10.0,
+    play: Annotated[
+        Programme,
+        typer.Option(
+            help="tour: three requests, then the pipeline at its work. migration: from 0 % to "
+            "100 %, with a rollback on the way, in under two minutes."
+        ),
+    ] = Programme.tour,
     once: Annotated[
         bool, typer.Option("--once", help="Stop after the three requests, with exit code 0.")
     ] = False,
@@ -66,12 +82,17 @@ def demo(
     Nothing else has to be installed or running. Asks one question three
     times and shows how long each answer took: a miss, a hit, and what the
     dashboard's own application takes. Then it goes on until Ctrl-C, and shows
-    what becomes of the cache when the pipeline writes.
+    what becomes of the cache when the pipeline writes. With --play migration
+    it shows instead how the traffic is carried over from the one to the other.
     """
     clock = SystemClock()
     console = Console(highlight=False)
     data = _make_data(size.value, folder, clock)
-    asyncio.run(_until_told(lambda: _show(console, data, folder, interval, once, clock)))
+    if play is Programme.migration:
+        work = partial(show_migration, console, data, folder, environment(), clock)
+    else:
+        work = partial(_show, console, data, folder, interval, once, clock)
+    asyncio.run(_until_told(work))
 
 
 async def _show(

@@ -18,11 +18,12 @@ class AskingError(ProxyError):
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """One answer: what the cache says of it, how long it took, how large it is."""
+    """One answer: what the cache says of it, how long it took, how large, from which side."""
 
     cache: str
     ms: float
     bytes: int
+    variant: str = ""
 
     @property
     def is_hit(self) -> bool:
@@ -36,12 +37,18 @@ def campaigns(end: date, days: int) -> Mapping[str, str]:
 
 
 async def ask(
-    session: aiohttp.ClientSession, url: str, question: Mapping[str, str], clock: Clock
+    session: aiohttp.ClientSession,
+    url: str,
+    question: Mapping[str, str],
+    clock: Clock,
+    *,
+    user: str | None = None,
 ) -> Timed:
-    """From the first byte sent to the last byte of the answer."""
+    """From the first byte sent to the last byte of the answer. `user` is who asks."""
     started = clock.monotonic()
+    headers = {} if user is None else {"X-User-Id": user}
     try:
-        async with session.post(f"{url}{PATH}", json=question) as response:
+        async with session.post(f"{url}{PATH}", json=question, headers=headers) as response:
             body = await response.read()
     except aiohttp.ClientError as error:
         raise AskingError(f"{url} does not answer: {error}") from error
@@ -49,4 +56,4 @@ async def ask(
     if response.status != 200:
         raise AskingError(f"{url} answers {response.status}: {body[:200].decode(errors='replace')}")
     _, _, said = response.headers.get("Cache-Status", "").partition("; ")
-    return Timed(said, ms, len(body))
+    return Timed(said, ms, len(body), response.headers.get("X-Dashboard-Variant", ""))

@@ -52,8 +52,17 @@ class Seen:
     untouched: Timed
 
 
-async def set_stage(children: Children, data: Data, state: Path, *, interval_s: float) -> Stage:
+async def set_stage(
+    children: Children,
+    data: Data,
+    state: Path,
+    *,
+    interval_s: float,
+    config: Path | None = None,
+) -> Stage:
     """Start all three; returns when the pipeline has run once and all ports answer.
+
+    `config` is the proxy's configuration file.
 
     The first run comes before the first question, so that no write of the
     pipeline falls between the three requests.
@@ -66,6 +75,7 @@ async def set_stage(children: Children, data: Data, state: Path, *, interval_s: 
         "proxy",
         "proxy",
         "serve",
+        *(() if config is None else ("--config", str(config))),
         *files,
         *("--port", str(port), "--admin-port", str(admin_port), "--legacy-url", legacy_url),
         environ={"PROXY_STATE": str(state)},

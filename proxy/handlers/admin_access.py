@@ -7,8 +7,9 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from proxy.errors import BackendError, ProxyError, RequestError
+from proxy.errors import BackendError, ProxyError, RequestError, StoreError
 from proxy.jobs import JobsFullError
+from proxy.rollout.state import ConflictError
 
 
 def make_guard(token: str | None) -> Middleware:
@@ -25,7 +26,9 @@ def make_guard(token: str | None) -> Middleware:
             return failure(400, str(error))
         except JobsFullError as error:
             return failure(409, str(error))
-        except BackendError as error:
+        except ConflictError as error:
+            return failure(409, str(error))
+        except (BackendError, StoreError) as error:
             return failure(503, str(error))
         except ProxyError as error:
             return failure(500, str(error))

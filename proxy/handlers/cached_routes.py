@@ -8,6 +8,7 @@ import structlog
 from aiohttp import web
 from multidict import CIMultiDict
 
+from proxy.access.doorman import Doorman, admitted
 from proxy.answer import Answer
 from proxy.cached_answers import CachedAnswers, Unkept
 from proxy.cached_reply import LegacyReply
@@ -44,6 +45,7 @@ class CachedRoutes:
         *,
         site: str,
         max_range_days: int,
+        doorman: Doorman | None = None,
     ) -> None:
         self._routes = routes_by_request(routes)
         self._answers = answers
@@ -54,6 +56,7 @@ class CachedRoutes:
         self._clock = clock
         self._site = site
         self._max_range_days = max_range_days
+        self._doorman = doorman
 
     def find(self, method: str, path: str) -> CachedRoute | None:
         return self._routes.get((method, path))
@@ -63,6 +66,7 @@ class CachedRoutes:
         self._answers.keep_no_load_under_way()
 
     async def handle(self, request: web.BaseRequest, route: CachedRoute) -> web.StreamResponse:
+        """The answer to `request`. RefusedError when its caller is not let in."""
         started = self._clock.monotonic()
         response, source, result = await self._respond(request, route)
         self._telemetry.requests.labels(WORD, source, result).inc()
@@ -90,7 +94,8 @@ class CachedRoutes:
             return _cut_short(RequestError(text)), "none", "error"
         onward = self._desk.onward(request, body or b"")
         try:
-            answer = await self._answers.answer(asked, lambda: self._desk.ask(onward))
+            async with admitted(self._doorman, request.headers):
+                answer = await self._answers.answer(asked, lambda: self._desk.ask(onward))
         except BackendError as error:
             if error.reason == TOO_LONG:
                 return await self._bypass(request, body, "too-long")

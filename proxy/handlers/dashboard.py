@@ -8,26 +8,25 @@ from dataclasses import dataclass, replace
 import structlog
 from aiohttp import web
 
+from proxy.access.doorman import Doorman, admitted
 from proxy.answer import Answer
-from proxy.canonical import (
-    Limits,
-    UnknownParameterError,
-    canonicalize,
-    parse_body,
-    parse_query_string,
-)
+from proxy.canonical import Limits
 from proxy.clock import Clock
 from proxy.errors import BackendError, RequestError
+from proxy.handlers.bypass import Bypass, request_id
+from proxy.handlers.bypass import printable as printable
 from proxy.handlers.cors import Cors
 from proxy.handlers.encodings import Encodings
 from proxy.handlers.failures import failure_response
 from proxy.handlers.fast_lane import Lane, Question
 from proxy.handlers.lane_protocol import raw_bytes_of
-from proxy.handlers.passthrough import Passthrough
+from proxy.handlers.questions import Questions, Refused
 from proxy.handlers.responses import CACHE_NAME, Wanted, render_answer
+from proxy.handlers.sampling import Sampling
+from proxy.handlers.variants import TOKEN, Variants
 from proxy.query import Query, ShapeName
 from proxy.read_through import ReadThrough
-from proxy.rollout.split import Split
+from proxy.rollout.split import Variant
 from proxy.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
@@ -35,7 +34,6 @@ log = structlog.get_logger(__name__)
 LARGEST_BODY = 2**20
 """Bytes of a question's body: real ones have a few hundred."""
 BODY_TIMEOUT_S = 30.0
-_MOST_PARSED = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +55,13 @@ ROUTES: Mapping[str, Route] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Refused:
-    """Why a request is no question of ours. `is_foreign`: the legacy may know better."""
-
-    error: RequestError
-    is_foreign: bool
-
-
 class Dashboard:
     """Answers one request to one of ROUTES, or hands it to the legacy untouched."""
 
     def __init__(
         self,
         read_through: ReadThrough,
-        passthrough: Passthrough,
+        bypass: Bypass,
         encodings: Encodings,
         lane: Lane,
         telemetry: Telemetry,
@@ -79,29 +69,35 @@ class Dashboard:
         *,
         limits: Limits,
         cors: Cors,
-        split: Split,
+        variants: Variants,
         has_legacy: bool,
+        sampling: Sampling | None = None,
+        doorman: Doorman | None = None,
     ) -> None:
         self._read_through = read_through
-        self._passthrough = passthrough
+        self._bypass = bypass
         self._encodings = encodings
         self._lane = lane
         self._telemetry = telemetry
         self._clock = clock
-        self._limits = limits
+        self._questions = Questions(limits)
         self._cors = cors
-        self._split = split
+        self._variants = variants
         self._has_legacy = has_legacy
-        self._parsed: dict[tuple[str, bool, bytes], Query] = {}
+        self._doorman = doorman
+        self._sampling = sampling
 
     async def handle(self, request: web.BaseRequest, route: Route) -> web.StreamResponse:
         started = self._clock.monotonic()
+        side: Variant = "optimized"
+        if route.is_split:
+            side = self._variants.side(request.headers, request.remote or "")
         if request.method == "OPTIONS":
-            return await self._options(request, route)
+            return await self._options(request, route, side)
         if request.method not in ("GET", "HEAD", "POST"):
-            return await self._bypass(request, route, None, "method")
-        if self._is_for_legacy(request, route):
-            return await self._bypass(request, route, None, "split")
+            return await self._bypass.forward(request, route.word, "method")
+        if side == "legacy":
+            return await self._by_legacy(request, route)
         try:
             body = await self._body(request)
         except TimeoutError:
@@ -113,25 +109,40 @@ class Dashboard:
         if body is None:
             text = f"Request body too large. Must be at most {LARGEST_BODY} bytes"
             return self._cut_short(request, route, RequestError(text), 413)
-        asked = self._query(request, route, body)
-        if isinstance(asked, _Refused):
+        asked = self._questions.read(request, body, route.shape, is_foreign=route.is_split)
+        if isinstance(asked, Refused):
             if asked.is_foreign and self._has_legacy:
-                return await self._bypass(request, route, body, "not-understood")
+                return await self._bypass.forward(request, route.word, "not-understood", body)
             log.info("refused", route=route.word, error=str(asked.error))
             return self._failed(request, route, asked.error, 400)
-        try:
-            answer = await self._answer(asked)
-        except BackendError as error:
-            log.warning("no_answer", route=route.word, reason=error.reason, error=str(error))
-            return self._failed(request, route, error, 503)
+        # Its own errors go on to the front: that nobody can say who may have an
+        # answer is no failure of the answer.
+        async with admitted(self._doorman, request.headers):
+            try:
+                answer = await self._answer(asked)
+            except BackendError as error:
+                log.warning("no_answer", route=route.word, reason=error.reason, error=str(error))
+                if route.is_split and self._sampling is not None:
+                    self._sampling.failed(error)
+                return self._failed(request, route, error, 503)
         response = await self._respond(request, route, asked, answer)
         self._count(route, answer, self._clock.monotonic() - started)
+        if route.is_split and self._sampling is not None:
+            self._sampling.answered(asked, answer)
         return response
 
-    def _is_for_legacy(self, request: web.BaseRequest, route: Route) -> bool:
-        if not route.is_split or not self._has_legacy:
-            return False
-        return self._split.variant(request.headers, request.remote or "") == "legacy"
+    async def _by_legacy(self, request: web.BaseRequest, route: Route) -> web.StreamResponse:
+        """As the split has it. What is sampled is sent on as all else, only that we know it too."""
+        sampling = self._sampling
+        if sampling is None or not _is_short(request) or not sampling.wants():
+            return await self._bypass.forward(request, route.word, "split")
+        # No limit of ours: without the shadow the legacy would wait as long.
+        body = await request.content.read()
+        asked = self._questions.read(request, body, route.shape, is_foreign=route.is_split)
+        if isinstance(asked, Refused):
+            return await self._bypass.forward(request, route.word, "split", body)
+        with sampling.shadow.watching(asked) as capture:
+            return await self._bypass.forward(request, route.word, "split", body, capture)
 
     async def _answer(self, query: Query) -> Answer:
         held = self._read_through.held_now(query)
@@ -154,36 +165,6 @@ class Dashboard:
                     return None
         return bytes(body)
 
-    def _query(self, request: web.BaseRequest, route: Route, body: bytes) -> Query | _Refused:
-        is_post = request.method == "POST"
-        _, _, query_string = request.raw_path.partition("?")
-        text = body if is_post else query_string.encode("utf-8", "surrogateescape")
-        memo = (route.shape, is_post, text)
-        try:
-            if is_post and query_string:
-                raise UnknownParameterError(
-                    "Unknown query string on POST. Parameters must stand in the body"
-                )
-            if body and not is_post:
-                raise UnknownParameterError(
-                    f"Unknown body on {request.method}. Parameters must stand in the query string"
-                )
-            if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-                raise UnknownParameterError("Invalid request body. Must not be compressed")
-            if (known := self._parsed.get(memo)) is not None:
-                return known
-            raw = parse_body(body) if is_post else parse_query_string(query_string)
-            query = canonicalize(route.shape, raw, self._limits)
-        except UnknownParameterError as error:
-            return _Refused(error, is_foreign=True)
-        except RequestError as error:
-            return _Refused(error, is_foreign=route.is_split)
-        if len(self._parsed) >= _MOST_PARSED:
-            self._parsed.clear()
-        if len(text) <= 4096:
-            self._parsed[memo] = query
-        return query
-
     async def _respond(
         self, request: web.BaseRequest, route: Route, query: Query, answer: Answer
     ) -> web.StreamResponse:
@@ -192,15 +173,16 @@ class Dashboard:
         coding, body = await self._encodings.body(answer, headers.get("Accept-Encoding", ""))
         asked_id = printable(headers.get("X-Request-ID", ""))
         if_none_match = headers.get("If-None-Match", "")
-        request_id = asked_id or ("" if answer.result == "hit" else uuid.uuid4().hex)
-        wanted = Wanted(coding, if_none_match, request_id)
+        own_id = asked_id or ("" if answer.result == "hit" else uuid.uuid4().hex)
+        wanted = Wanted(coding, if_none_match, own_id)
         rendered = render_answer(answer, wanted, body, now=self._clock.now(), more=more)
-        is_repeatable = not route.is_split or self._split.is_told_by_headers(headers)
-        if answer.is_stored and answer.source == "optimized" and not asked_id and is_repeatable:
+        is_kept = answer.is_stored and answer.source == "optimized"
+        if is_kept and not asked_id and self._is_ours_by_its_bytes(request, route):
             question = Question(
-                query, route.word, replace(wanted, request_id=""), more, request.method == "HEAD"
-            )
-            self._lane.remember(raw_bytes_of(request), question)
+                query, route.word, replace(wanted, request_id=""), more,
+                is_head=request.method == "HEAD", is_split=route.is_split,
+            )  # fmt: skip
+            self._lane.remember(raw_bytes_of(request), question, headers)
         if answer.result != "hit":
             log.info(
                 "answered",
@@ -211,10 +193,17 @@ class Dashboard:
                 status=rendered.status,
                 bytes=len(rendered.body),
                 fill_ms=round(answer.cost_ms, 1),
-                request_id=request_id,
+                request_id=own_id,
                 **query.as_parameters(),
             )
         return rendered.response()
+
+    def _is_ours_by_its_bytes(self, request: web.BaseRequest, route: Route) -> bool:
+        """By the split of this moment, not of the one when the request was dealt to us."""
+        if TOKEN in request.headers:
+            return False
+        address = request.remote or ""
+        return not route.is_split or self._variants.is_ours_by_its_bytes(request.headers, address)
 
     def _more(self, route: Route, answer: Answer, origin: str | None) -> Mapping[str, str]:
         more = dict(self._cors.answer_headers(origin))
@@ -222,31 +211,16 @@ class Dashboard:
             more["X-Dashboard-Variant"] = "optimized"
         return more
 
-    async def _bypass(
-        self, request: web.BaseRequest, route: Route, body: bytes | None, detail: str
+    async def _options(
+        self, request: web.BaseRequest, route: Route, side: Variant
     ) -> web.StreamResponse:
-        started = self._clock.monotonic()
-        headers = {
-            "X-Dashboard-Source": "legacy",
-            "X-Dashboard-Variant": "legacy",
-            "Cache-Status": f"{CACHE_NAME}; fwd=bypass; detail={detail}",
-            "X-Request-ID": _request_id(request),
-        }
-        response = await self._passthrough.forward(request, body=body, extra_headers=headers)
-        self._telemetry.requests.labels(route.word, "legacy", "bypass").inc()
-        self._telemetry.request_seconds.labels(route.word, "legacy").observe(
-            self._clock.monotonic() - started
-        )
-        log.info("bypassed", route=route.word, detail=detail, status=response.status)
-        return response
-
-    async def _options(self, request: web.BaseRequest, route: Route) -> web.StreamResponse:
         allowed = self._cors.preflight_headers(
             request.headers.get("Origin"), request.headers.get("Access-Control-Request-Headers")
         )
         if allowed is None or "Access-Control-Request-Method" not in request.headers:
-            return await self._bypass(request, route, None, "method")
-        return web.Response(status=204, headers=allowed)
+            return await self._bypass.forward(request, route.word, "method")
+        told = {"X-Dashboard-Variant": side} if route.is_split else {}
+        return web.Response(status=204, headers={**allowed, **told})
 
     def _failed(
         self,
@@ -264,7 +238,7 @@ class Dashboard:
             "Cache-Control": "no-store",
             "Cache-Status": f"{CACHE_NAME}; {went}",
             "X-Dashboard-Source": "optimized",
-            "X-Request-ID": _request_id(request),
+            "X-Request-ID": request_id(request),
         }
         if route.is_split:
             headers["X-Dashboard-Variant"] = "optimized"
@@ -284,13 +258,8 @@ class Dashboard:
         self._telemetry.request_seconds.labels(route.word, answer.source).observe(seconds)
 
 
-def _request_id(request: web.BaseRequest) -> str:
-    """The caller's, else a new one."""
-    return printable(request.headers.get("X-Request-ID", "")) or uuid.uuid4().hex
-
-
-def printable(request_id: str) -> str:
-    """A caller's request id as far as it may stand in a header and a log line."""
-    if len(request_id) > 200 or not request_id.isascii() or not request_id.isprintable():
-        return ""
-    return request_id
+def _is_short(request: web.BaseRequest) -> bool:
+    """Whether its body is known beforehand to be no longer than a question's."""
+    is_whole = "Transfer-Encoding" not in request.headers
+    is_question = request.method in ("GET", "POST")
+    return is_question and is_whole and (request.content_length or 0) <= LARGEST_BODY

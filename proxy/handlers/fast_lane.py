@@ -9,12 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 
+from proxy.access.credentials import Headers, Mark
+from proxy.access.doorman import Doorman
 from proxy.answer import Answer
 from proxy.clock import Clock
 from proxy.freshness import Watermark
 from proxy.handlers.responses import Rendered, Wanted, age_s, render_answer
 from proxy.query import Query
 from proxy.read_through import ReadThrough
+from proxy.rollout.shadow import Shadow
 from proxy.telemetry import Telemetry
 
 _LONGEST_RAW = 8192
@@ -23,13 +26,17 @@ _MOST_REMEMBERED = 4096
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """All that a request's bytes say: what is asked and how the answer is to be sent."""
+    """All that a request's bytes say: what is asked and how the answer is to be sent.
+
+    `is_split`: it came by the route that both sides answer.
+    """
 
     query: Query
     route: str
     wanted: Wanted
     more: Mapping[str, str]
     is_head: bool = False
+    is_split: bool = False
 
 
 @dataclass(slots=True)
@@ -40,8 +47,10 @@ class _Prepared:
     """
 
     question: Question
+    mark: Mark | None
     count_hit: Callable[[], None]
     observe_s: Callable[[float], None]
+    shadow: Shadow | None = None
     watermark: Watermark | None = None
     etag: str = ""
     lasting: bytes = b""
@@ -53,26 +62,51 @@ class _Prepared:
 class Lane:
     """Raw request -> question -> the bytes to write, or None: then the usual way.
 
-    Bounded in number; when full it forgets everything and fills again.
+    Bounded in number; when full it forgets everything and fills again. Hits on
+    the split route are offered to `shadow`. With a `doorman` it keeps hashes of
+    the bytes, which hold credentials, and answers only whom he admits without
+    asking.
     """
 
-    def __init__(self, read_through: ReadThrough, telemetry: Telemetry, clock: Clock) -> None:
+    def __init__(
+        self,
+        read_through: ReadThrough,
+        telemetry: Telemetry,
+        clock: Clock,
+        *,
+        shadow: Shadow | None = None,
+        doorman: Doorman | None = None,
+    ) -> None:
         self._read_through = read_through
         self._clock = clock
         self._telemetry = telemetry
+        self._shadow = shadow
+        self._doorman = doorman
         self._remembered: dict[bytes, _Prepared] = {}
         self._has_looked = False
 
-    def remember(self, raw: bytes | None, question: Question) -> None:
-        """Note that a request of the bytes `raw` is `question`; None: its bytes are not known."""
-        if raw is None or raw in self._remembered or len(raw) > _LONGEST_RAW:
+    def remember(self, raw: bytes | None, question: Question, headers: Headers) -> None:
+        """Note that a request of the bytes `raw` is `question`; None: its bytes are not known.
+
+        What its bytes do not say, the caller has looked at in the same step:
+        a `forget` between that look and this call would be undone. `headers` are
+        those in `raw`: they say who asks.
+        """
+        if raw is None or len(raw) > _LONGEST_RAW:
+            return
+        mark = None
+        if self._doorman is not None:
+            raw, mark = self._doorman.hash(raw), self._doorman.mark_of(headers)
+        if raw in self._remembered:
             return
         if len(self._remembered) >= _MOST_REMEMBERED:
             self._remembered.clear()
         self._remembered[raw] = _Prepared(
             question,
+            mark,
             self._telemetry.requests.labels(question.route, "optimized", "hit").inc,
             self._telemetry.request_seconds.labels(question.route, "optimized").observe,
+            self._shadow if question.is_split else None,
         )
 
     def forget(self) -> None:
@@ -88,8 +122,11 @@ class Lane:
         brought share one look at the database. All of them had begun before it, and
         `call_soon`, the event loop's, ends the sharing before it polls again.
         """
-        prepared = self._remembered.get(raw)
+        doorman = self._doorman
+        prepared = self._remembered.get(raw if doorman is None else doorman.hash(raw))
         if prepared is None:
+            return None
+        if doorman is not None and (prepared.mark is None or not doorman.admits_now(prepared.mark)):
             return None
         clock = self._clock
         started = clock.monotonic()
@@ -115,6 +152,9 @@ class Lane:
         if prepared.second != second:
             prepared.head = prepared.lasting + _tail(entry.stored_at, now)
             prepared.second = second
+        shadow = prepared.shadow
+        if shadow is not None and shadow.rate and shadow.wants():
+            shadow.offer(question.query, payload.body, entry.watermark.token)
         prepared.count_hit()
         prepared.observe_s(clock.monotonic() - started)
         return prepared.head, body if prepared.has_body else b""

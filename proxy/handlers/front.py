@@ -1,20 +1,34 @@
 """The public port: our routes to the dashboard handler, all else to the legacy."""
 
+import uuid
+
 import structlog
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
+from proxy.access.doorman import Doorman
+from proxy.access.verdict import REFUSALS, RefusedError
 from proxy.clock import Clock
-from proxy.handlers.cached_routes import CachedRoutes
-from proxy.handlers.dashboard import ROUTES, Dashboard
+from proxy.errors import BackendError
+from proxy.handlers.cached_routes import WORD, CachedRoutes
+from proxy.handlers.cors import Cors
+from proxy.handlers.dashboard import ROUTES, Dashboard, printable
+from proxy.handlers.failures import failure_response
 from proxy.handlers.passthrough import Passthrough
+from proxy.handlers.refused import refusal_response
 from proxy.telemetry import Telemetry
 
 log = structlog.get_logger(__name__)
 
 
+_NO_ORIGINS = Cors()
+
+
 class Front:
-    """Called for each request that the fast lane did not answer."""
+    """Called for each request that the fast lane did not answer.
+
+    `doorman` hears of every refusal of the legacy that goes out here.
+    """
 
     def __init__(
         self,
@@ -24,14 +38,27 @@ class Front:
         clock: Clock,
         *,
         cached_routes: CachedRoutes | None = None,
+        doorman: Doorman | None = None,
+        cors: Cors = _NO_ORIGINS,
     ) -> None:
         self._dashboard = dashboard
         self._passthrough = passthrough
         self._telemetry = telemetry
         self._clock = clock
         self._cached_routes = cached_routes
+        self._doorman = doorman
+        self._cors = cors
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            response = await self._answer(request)
+        except (RefusedError, BackendError) as error:
+            return self._turned_away(request, error)
+        if self._doorman is not None and response.status in REFUSALS:
+            self._doorman.withdraw(request.headers)
+        return response
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if "Expect" in request.headers:
             await _go_ahead(request)
         path, _, _ = request.raw_path.partition("?")
@@ -55,6 +82,26 @@ class Front:
             status=response.status,
             ms=round(seconds * 1000, 1),
         )
+        return response
+
+    def _turned_away(
+        self, request: web.BaseRequest, error: RefusedError | BackendError
+    ) -> web.Response:
+        """The answer to who is not let in, or of whom nobody can say whether he is."""
+        path, _, _ = request.raw_path.partition("?")
+        route = ROUTES.get(path)
+        word = WORD if route is None else route.word
+        request_id = printable(request.headers.get("X-Request-ID", "")) or uuid.uuid4().hex
+        if isinstance(error, RefusedError):
+            self._telemetry.requests.labels(word, "legacy", "refused").inc()
+            response = refusal_response(error.refusal, request_id)
+        else:
+            self._telemetry.requests.labels(word, "none", "error").inc()
+            log.warning("no_verdict", route=word, reason=error.reason, error=str(error))
+            headers = {"Cache-Control": "no-store", "X-Request-ID": request_id}
+            response = failure_response(error, unavailable=503, headers=headers)
+        if route is not None:
+            response.headers.update(self._cors.answer_headers(request.headers.get("Origin")))
         return response
 
 

@@ -13,6 +13,7 @@ from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from proxy.handlers.fast_lane import Lane
+from proxy.handlers.limits import LimitedHandler
 
 log = structlog.get_logger(__name__)
 
@@ -22,8 +23,8 @@ _LONGEST_LENGTH = 15
 _UNUSUAL = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"x-request-id", b"trailer"})
 
 
-class LaneProtocol(RequestHandler):
-    """aiohttp's connection, with a look at the lane before the parser.
+class LaneProtocol(LimitedHandler):
+    """A connection with limits, and with a look at the lane before the parser.
 
     Bytes are taken for a whole request only where nothing else can be: the
     connection has just begun or has answered all it was sent, and every chunk

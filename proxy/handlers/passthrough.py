@@ -25,6 +25,7 @@ from proxy.handlers.relayed import RelayedResponse
 from proxy.handlers.upload import Upload
 from proxy.handlers.upstream import HEADER_LIMIT_BYTES
 from proxy.handlers.websocket import Tunnel
+from proxy.rollout.capture import Capture
 from proxy.telemetry import Telemetry
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
@@ -71,17 +72,18 @@ class Passthrough:
         *,
         body: bytes | None = None,
         extra_headers: Mapping[str, str] = _NO_HEADERS,
+        capture: Capture | None = None,
     ) -> web.StreamResponse:
         """The legacy's answer to `request`, already sent when this returns.
 
         `body` is the request's body where it has been read already.
         `extra_headers` are set on the answer, also on our own 400, 502 and
-        504, which come back unsent.
+        504, which come back unsent. `capture` gets a copy of the legacy's.
         """
         try:
             legacy = await self._ask(request, body)
             try:
-                return await self._relay(request, legacy, extra_headers)
+                return await self._relay(request, legacy, extra_headers, capture)
             finally:
                 legacy.close()
                 # The upload may still be running: its end, good or bad, is of no more use.
@@ -140,6 +142,7 @@ class Passthrough:
         request: web.BaseRequest,
         legacy: aiohttp.ClientResponse,
         extra_headers: Mapping[str, str],
+        capture: Capture | None,
     ) -> web.StreamResponse:
         is_upgraded = legacy.status == 101
         if is_upgraded and not _wants_websocket(request):
@@ -156,7 +159,7 @@ class Passthrough:
             if is_upgraded:
                 await self._tunnel(Tunnel(request, response, legacy))
             else:
-                await self._copy(request, response, legacy)
+                await self._copy(request, response, legacy, capture)
         except ConnectionError:
             # The caller is gone; aiohttp sees that too and only drops the connection.
             response.force_close()
@@ -170,12 +173,22 @@ class Passthrough:
             self._tunnels.discard(tunnel)
 
     async def _copy(
-        self, request: web.BaseRequest, response: RelayedResponse, legacy: aiohttp.ClientResponse
+        self,
+        request: web.BaseRequest,
+        response: RelayedResponse,
+        legacy: aiohttp.ClientResponse,
+        capture: Capture | None,
     ) -> None:
+        if capture is not None:
+            capture.begin(legacy.status, ", ".join(legacy.headers.getall("Content-Encoding", ())))
         try:
             with Download(legacy) as body:
                 while chunk := await body.read():
                     await response.write(chunk)
+                    if capture is not None:
+                        capture.add(chunk)
+            if capture is not None:
+                capture.end()
         except BackendUnavailable as error:
             self._count(error)
             _cut_off(request, response)

@@ -1,0 +1,1 @@
+"""Who may have our answers, where the legacy application decides that."""

@@ -1,0 +1,36 @@
+"""Composes the doorman, where answers go only to those whom the legacy lets in."""
+
+import secrets
+
+import aiohttp
+from yarl import URL
+
+from proxy.access.doorman import Doorman
+from proxy.access.legacy_gate import LegacyGate
+from proxy.background import Background
+from proxy.clock import Clock
+from proxy.settings import Settings
+
+_LONGEST_QUESTION_S = 10.0
+
+
+def make_doorman(
+    settings: Settings, session: aiohttp.ClientSession, background: Background, clock: Clock
+) -> Doorman | None:
+    """None with PROXY_AUTH `off`. By default the legacy's root is asked, as a browser opens it."""
+    if settings.auth == "off":
+        return None
+    if settings.auth_url is not None:
+        url = URL(str(settings.auth_url))
+    else:
+        legacy = URL(str(settings.legacy_url))
+        url = legacy.with_path(legacy.path.rstrip("/") + "/")
+    timeout_s = min(settings.legacy_timeout_s, _LONGEST_QUESTION_S)
+    return Doorman(
+        LegacyGate(url, session, timeout_s=timeout_s),
+        background,
+        clock,
+        ttl_s=settings.auth_ttl_s,
+        cookies=settings.auth_cookies,
+        key=secrets.token_bytes(32),
+    )

@@ -1,0 +1,263 @@
+"""Composes the migration: what is in force, the shadow, the ledger and their admin rooms."""
+
+import uuid
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+
+import aiohttp
+from yarl import URL
+
+from proxy.app_admin import AdminRooms
+from proxy.app_start import check_state
+from proxy.backends.database import Database
+from proxy.backends.legacy import LegacyBackend
+from proxy.backends.sqlite import SqliteBackend
+from proxy.background import Background
+from proxy.cache.duty import Duty, OwnDuty
+from proxy.cache.redis_connection import RedisConnection
+from proxy.cache.redis_duty import RedisDuty
+from proxy.clock import Clock
+from proxy.errors import SettingsError, StoreError
+from proxy.handlers.admin_diffs import AdminDiffs
+from proxy.handlers.admin_rollout import AdminRollout
+from proxy.handlers.admin_split import AdminSplit
+from proxy.handlers.sampling import Sampling
+from proxy.measures import Unit
+from proxy.query import ShapeName
+from proxy.read_through import ReadThrough
+from proxy.rollout.compare import compare
+from proxy.rollout.comparing import Comparing
+from proxy.rollout.contract import propose
+from proxy.rollout.journal import Journal
+from proxy.rollout.ledger import Ledger
+from proxy.rollout.ledger_file import LedgerFile
+from proxy.rollout.pace import Pace
+from proxy.rollout.rate_modes import closer
+from proxy.rollout.redaction import redact
+from proxy.rollout.redis_ledger import RedisLedger
+from proxy.rollout.redis_state import RedisState
+from proxy.rollout.rollout import RolloutGuard, tell_nobody
+from proxy.rollout.rules import Rules, rules_of
+from proxy.rollout.shadow import Shadow
+from proxy.rollout.sides import LegacySide, OptimizedSide
+from proxy.rollout.state import MigrationState
+from proxy.rollout.state_file import StateFile
+from proxy.rollout.steering import Dealing, Steering
+from proxy.rollout.turn import Turn
+from proxy.rollout.webhook import Webhook
+from proxy.settings import Settings
+from proxy.settings_tables import RolloutTable
+from proxy.shapes import Shape
+from proxy.telemetry import Telemetry
+from proxy.watermarks import Watermarks
+
+_GUARD_DUTY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What outlives the process. Opened before the tasks that write there."""
+
+    file: StateFile
+    ledger: Ledger
+    journal: Journal
+    redis: RedisConnection | None
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """`sampling` and `shadow` are None where there is no other side to ask."""
+
+    steering: Steering
+    records: Records
+    shadow: Shadow | None
+    sampling: Sampling | None
+    guard: RolloutGuard | None
+
+    def listen(self, telemetry: Telemetry, forget: Callable[[], None]) -> None:
+        """Have all follow what is in force. `forget` drops what was remembered of the split."""
+
+        def changed(state: MigrationState) -> None:
+            telemetry.split_percent.set(state.percent_in_force)
+            telemetry.rolled_back.set(float(state.rolled_back))
+            if self.shadow is not None:
+                self.shadow.rate = state.shadow_rate
+            forget()
+
+        self.steering.listen(changed)
+        changed(self.steering.state)
+
+    def furnish(self, admin: AdminRooms) -> None:
+        """Put the rooms of the migration into /admin, and what it knows into the status."""
+        rooms = AdminSplit(self.steering, admin.audit, admin.clock, admin.telemetry)
+        admin.rooms.append(rooms)
+        admin.rooms.append(
+            AdminDiffs(self.records.ledger, flush=self.records.journal.flush, propose=propose)
+        )
+        rollout = AdminRollout(
+            self.guard, admin.audit, admin.clock, state=lambda: self.steering.state
+        )
+        admin.rooms.append(rollout)
+        admin.sections["split"] = rooms.as_json
+        admin.sections["rollout"] = rollout.section
+
+
+async def open_records(
+    stack: AsyncExitStack,
+    settings: Settings,
+    redis: RedisConnection | None,
+    telemetry: Telemetry,
+    clock: Clock,
+) -> Records:
+    check_state(settings.state)
+    file = await stack.enter_async_context(StateFile(settings.state))
+    ledger: Ledger
+    if redis is None:
+        ledger = await stack.enter_async_context(LedgerFile(settings.state))
+    else:
+        ledger = RedisLedger(redis)
+    journal = await stack.enter_async_context(
+        Journal(
+            ledger,
+            clock,
+            telemetry,
+            redact=redact,
+            latencies=lambda: telemetry.latencies("analytics", "optimized"),
+        )
+    )
+    return Records(file, ledger, journal, redis)
+
+
+async def compose_migration(
+    stack: AsyncExitStack,
+    settings: Settings,
+    records: Records,
+    background: Background,
+    read_through: ReadThrough,
+    watermarks: Watermarks,
+    database: Database,
+    shapes: dict[ShapeName, Shape],
+    legacy_url: URL | None,
+    session: aiohttp.ClientSession,
+    telemetry: Telemetry,
+    clock: Clock,
+) -> Migration:
+    """Raises SettingsError when the state of an earlier run cannot be understood."""
+    steering = Steering(
+        records.file,
+        None if records.redis is None else RedisState(records.redis),
+        background,
+        clock,
+        process=uuid.uuid4().hex,
+        percent=settings.split_percent,
+        shadow_rate=settings.shadow_rate,
+        dealing=Dealing(settings.split.identity, settings.split.salt),
+    )
+    try:
+        await steering.start(
+            is_damaged=lambda: records.file.was_damaged, has_legacy=legacy_url is not None
+        )
+    except StoreError as error:
+        raise SettingsError(f"PROXY_STATE: {error}") from error
+    background.spawn(steering.follow(), name="steering", endless=True)
+    background.spawn(records.journal.follow(), name="journal", endless=True)
+    shadow = sampling = None
+    if legacy_url is not None:
+        shadow = await _shadow(
+            stack, settings, records.journal, read_through, watermarks, database, shapes,
+            legacy_url, session, telemetry, clock,
+        )  # fmt: skip
+        shadow.start(background, concurrency=settings.shadow.concurrency)
+        sampling = Sampling(shadow, read_through, records.journal)
+    guard = None
+    if settings.rollout is not None:
+        guard = _guard(settings.rollout, steering, records, session, background, telemetry, clock)
+        background.spawn(guard.follow(), name="guard", endless=True)
+    return Migration(steering, records, shadow, sampling, guard)
+
+
+def _guard(
+    plan: RolloutTable,
+    steering: Steering,
+    records: Records,
+    session: aiohttp.ClientSession,
+    background: Background,
+    telemetry: Telemetry,
+    clock: Clock,
+) -> RolloutGuard:
+    duty: Duty = OwnDuty()
+    if records.redis is not None:
+        duty = RedisDuty(records.redis, "guard", ttl_s=_GUARD_DUTY_S)
+    tell = Webhook(plan.webhook, session, background).tell if plan.webhook else tell_nobody
+    return RolloutGuard(
+        plan,
+        steering,
+        records.ledger,
+        records.journal,
+        Turn(duty, clock),
+        background,
+        telemetry,
+        clock,
+        tell=tell,
+    )
+
+
+async def _shadow(
+    stack: AsyncExitStack,
+    settings: Settings,
+    journal: Journal,
+    read_through: ReadThrough,
+    watermarks: Watermarks,
+    database: Database,
+    shapes: dict[ShapeName, Shape],
+    legacy_url: URL,
+    session: aiohttp.ClientSession,
+    telemetry: Telemetry,
+    clock: Clock,
+) -> Shadow:
+    table = settings.shadow
+    rules = _rules(settings, shapes["analytics"])
+    pace = Pace(clock)
+    comparing = await stack.enter_async_context(
+        Comparing(
+            partial(compare, rules=rules),
+            partial(closer, rules=rules),
+            rate_mode=settings.rate_mode,
+            spent=pace.spent,
+        )
+    )
+    # A backend and a circuit of its own: what the shadow meets must not keep callers from asking.
+    legacy = LegacyBackend(legacy_url, session, shapes, clock, timeout_s=table.timeout_s)
+    other_mode = await stack.enter_async_context(
+        SqliteBackend(
+            database,
+            shapes,
+            telemetry,
+            clock,
+            rate_mode="ratio" if settings.rate_mode == "mean" else "mean",
+            timeout_s=settings.query_timeout_s,
+            lock_patience_s=0.5,
+        )
+    )
+    return Shadow(
+        LegacySide(legacy, pace, timeout_s=table.timeout_s),
+        OptimizedSide(
+            read_through, journal, clock, pace, timeout_s=table.timeout_s, other_mode=other_mode
+        ),
+        comparing,
+        watermarks,
+        journal,
+        pace,
+        clock,
+        chance=Random().random,
+        queue=table.queue,
+        noise_every=table.noise_every,
+    )
+
+
+def _rules(settings: Settings, shape: Shape) -> Rules:
+    rates = (name for name, cell in shape.fields.items() if cell.unit is Unit.FRACTION)
+    return rules_of(settings.compare, frozenset(rates))

@@ -1,0 +1,184 @@
+"""The proxy's own small SQLite file, reached through one thread. What it holds others know."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import apsw
+import structlog
+
+from proxy.errors import StoreError
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+FORM = 1
+"""PRAGMA user_version of the file: one form for all that is kept in it."""
+_BUSY_MS = 5000
+_WAL_TRIES, _WAL_PAUSE_S = 100, 0.02
+_DAMAGED = (apsw.CorruptError, apsw.NotADBError)
+
+
+class NewerFileError(StoreError):
+    """The file was written by a newer version of the proxy."""
+
+
+class OwnFile:
+    """Runs work on a connection to `path`, one piece at a time, in a thread of its own.
+
+    The file is made at the first write, not before; deleted or replaced while
+    it is open, it is opened anew. A damaged one is moved aside to
+    `NAME.damaged`, `was_damaged` tells, and a new one begins. All else that
+    goes wrong is a StoreError. Cancelled while it waits, work that has begun
+    is still done.
+    """
+
+    def __init__(self, path: Path, schema: str, *, is_durable: bool) -> None:
+        self.path = path
+        self.was_damaged = False
+        self._schema = schema
+        self._is_durable = is_durable
+        self._db: apsw.Connection | None = None
+        self._inode: tuple[int, int] | None = None
+        self._has_schema = False
+        self._is_closed = False
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="own-file")
+
+    async def read(self, work: Callable[[apsw.Connection], T]) -> T | None:
+        """What `work` returns; None when there is no file, or nothing of this kind in it."""
+        return await self._in_thread(lambda: self._read(work))
+
+    async def write(self, work: Callable[[apsw.Connection], T]) -> T:
+        """What `work` returns, once it is committed. One writer at a time, over all processes."""
+        return await self._in_thread(lambda: self._write(work))
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        if self._is_closed:
+            raise StoreError(f"{self.path} is closed: the proxy leaves")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    def _read(self, work: Callable[[apsw.Connection], T]) -> T | None:
+        if _inode(self.path) is None:
+            self._close()
+            return None
+        return self._guarded(lambda db: work(db) if self._is_ready(db) else None)
+
+    def _write(self, work: Callable[[apsw.Connection], T]) -> T:
+        def in_transaction(db: apsw.Connection) -> T:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                if not self._has_schema:
+                    db.execute(self._schema)
+                    db.execute(f"PRAGMA user_version = {FORM}")
+                done = work(db)
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+            self._has_schema = True
+            return done
+
+        return self._guarded(in_transaction)
+
+    def _guarded(self, work: Callable[[apsw.Connection], T]) -> T:
+        try:
+            try:
+                return work(self._opened())
+            except _DAMAGED as error:
+                self._move_aside(error)
+                return work(self._opened())
+        except (apsw.Error, OSError) as error:
+            self._close()
+            raise StoreError(f"{self.path}: {type(error).__name__}: {error}") from error
+
+    def _opened(self) -> apsw.Connection:
+        if self._db is not None and _inode(self.path) == self._inode:
+            return self._db
+        self._close()
+        # Looked at first: when this one proves damaged, another process may
+        # have put a new one in its place, which is not to be moved aside.
+        self._inode = _inode(self.path)
+        db = apsw.Connection(str(self.path))
+        try:
+            db.set_busy_timeout(_BUSY_MS)
+            _use_wal(db)
+            db.execute(f"PRAGMA synchronous = {'FULL' if self._is_durable else 'NORMAL'}")
+            form = db.execute("PRAGMA user_version").get
+            if form > FORM:
+                raise NewerFileError(f"{self.path} was written by a newer version (form {form})")
+        except BaseException:
+            db.close()
+            raise
+        self._db, self._inode, self._has_schema = db, _inode(self.path), False
+        return db
+
+    def _is_ready(self, db: apsw.Connection) -> bool:
+        if not self._has_schema:
+            wanted = self._schema.split("CREATE TABLE IF NOT EXISTS ")[1:]
+            names = {text.split("(")[0].strip() for text in wanted}
+            rows = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            self._has_schema = names <= {str(name) for (name,) in rows}
+        return self._has_schema
+
+    def _move_aside(self, error: apsw.Error) -> None:
+        held = self._inode
+        self._close()
+        if _inode(self.path) != held:
+            # Another process has moved it already.
+            return
+        self.was_damaged = True
+        log.error("state_file_damaged", path=str(self.path), error=str(error))
+        for ending in ("", "-wal", "-shm"):
+            part = Path(f"{self.path}{ending}")
+            if part.exists():
+                os.replace(part, f"{self.path}.damaged{ending}")
+
+    def _close(self) -> None:
+        db, self._db, self._inode, self._has_schema = self._db, None, None, False
+        if db is not None:
+            try:
+                db.close()
+            except apsw.Error as error:
+                log.warning("state_file_not_closed", path=str(self.path), error=str(error))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._in_thread(self._close)
+        self._is_closed = True
+        self._thread.shutdown(wait=False)
+
+    def __repr__(self) -> str:
+        return f"<OwnFile {self.path.name} open={self._db is not None}>"
+
+
+def _use_wal(db: apsw.Connection) -> None:
+    """Two that make a new file at once: here SQLite refuses one of them instead of waiting."""
+    for _ in range(_WAL_TRIES - 1):
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except apsw.BusyError:
+            time.sleep(_WAL_PAUSE_S)
+        else:
+            return
+    db.execute("PRAGMA journal_mode = WAL")
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
