@@ -13,7 +13,7 @@ from proxy.app_admin import make_admin_rooms
 from proxy.app_cached import compose_cached_routes, no_load_kept
 from proxy.app_checks import database_check, legacy_check, redis_check
 from proxy.app_listening import SHUTDOWN_S, listen, listen_admin
-from proxy.app_migration import compose_migration, open_records
+from proxy.app_migration import compose_migration, open_records, open_yardstick
 from proxy.app_start import check_database, refuse_open_admin, secret_of, warn_of_what_is_missing
 from proxy.backends.database import Database
 from proxy.backends.legacy import LegacyBackend
@@ -118,6 +118,7 @@ async def run_proxy(settings: Settings, clock: Clock | None = None) -> AsyncIter
         records = await open_records(
             stack, settings, None if redis is None else redis.connection, telemetry, clock
         )
+        yardstick = await open_yardstick(stack, settings, database, shapes, telemetry, clock)
         session = await stack.enter_async_context(open_legacy_session())
         # After all that its tasks use: they end before that is closed.
         background = await stack.enter_async_context(Background(drain_s=SHUTDOWN_S))
@@ -169,7 +170,7 @@ async def run_proxy(settings: Settings, clock: Clock | None = None) -> AsyncIter
             timeout_s=settings.legacy_timeout_s,
         )
         migration = await compose_migration(
-            stack, settings, records, background, read_through, watermarks, database, shapes,
+            settings, records, yardstick, background, read_through, watermarks, shapes,
             legacy_url, session, telemetry, clock,
         )  # fmt: skip
         steering = migration.steering

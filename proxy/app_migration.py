@@ -39,7 +39,7 @@ from proxy.rollout.rate_modes import closer
 from proxy.rollout.redaction import redact
 from proxy.rollout.redis_ledger import RedisLedger
 from proxy.rollout.redis_state import RedisState
-from proxy.rollout.rollout import RolloutGuard, tell_nobody
+from proxy.rollout.rollout import RolloutGuard, Tell, tell_nobody
 from proxy.rollout.rules import Rules, rules_of
 from proxy.rollout.shadow import Shadow
 from proxy.rollout.sides import LegacySide, OptimizedSide
@@ -68,6 +68,15 @@ class Records:
 
 
 @dataclass(frozen=True, slots=True)
+class Yardstick:
+    """What the shadow's workers compare with. Opened before them, so that they end first."""
+
+    pace: Pace
+    comparing: Comparing
+    other_mode: SqliteBackend
+
+
+@dataclass(frozen=True, slots=True)
 class Migration:
     """`sampling` and `shadow` are None where there is no other side to ask."""
 
@@ -76,6 +85,7 @@ class Migration:
     shadow: Shadow | None
     sampling: Sampling | None
     guard: RolloutGuard | None
+    tell: Tell
 
     def listen(self, telemetry: Telemetry, forget: Callable[[], None]) -> None:
         """Have all follow what is in force. `forget` drops what was remembered of the split."""
@@ -92,7 +102,7 @@ class Migration:
 
     def furnish(self, admin: AdminRooms) -> None:
         """Put the rooms of the migration into /admin, and what it knows into the status."""
-        rooms = AdminSplit(self.steering, admin.audit, admin.clock, admin.telemetry)
+        rooms = AdminSplit(self.steering, admin.audit, admin.clock, admin.telemetry, tell=self.tell)
         admin.rooms.append(rooms)
         admin.rooms.append(
             AdminDiffs(self.records.ledger, flush=self.records.journal.flush, propose=propose)
@@ -125,20 +135,57 @@ async def open_records(
             clock,
             telemetry,
             redact=redact,
-            latencies=lambda: telemetry.latencies("analytics", "optimized"),
+            latencies=partial(telemetry.latencies, "analytics", "optimized")
+            # With nobody to judge them they would only keep the disk busy.
+            if settings.rollout is not None
+            else dict,
         )
     )
     return Records(file, ledger, journal, redis)
 
 
-async def compose_migration(
+async def open_yardstick(
     stack: AsyncExitStack,
     settings: Settings,
+    database: Database,
+    shapes: dict[ShapeName, Shape],
+    telemetry: Telemetry,
+    clock: Clock,
+) -> Yardstick | None:
+    """None where there is no legacy to compare with."""
+    if settings.legacy_url is None:
+        return None
+    rules = _rules(settings, shapes["analytics"])
+    pace = Pace(clock)
+    comparing = await stack.enter_async_context(
+        Comparing(
+            partial(compare, rules=rules),
+            partial(closer, rules=rules),
+            rate_mode=settings.rate_mode,
+            spent=pace.spent,
+        )
+    )
+    other_mode = await stack.enter_async_context(
+        SqliteBackend(
+            database,
+            shapes,
+            telemetry,
+            clock,
+            rate_mode="ratio" if settings.rate_mode == "mean" else "mean",
+            timeout_s=settings.query_timeout_s,
+            lock_patience_s=0.5,
+        )
+    )
+    return Yardstick(pace, comparing, other_mode)
+
+
+async def compose_migration(
+    settings: Settings,
     records: Records,
+    yardstick: Yardstick | None,
     background: Background,
     read_through: ReadThrough,
     watermarks: Watermarks,
-    database: Database,
     shapes: dict[ShapeName, Shape],
     legacy_url: URL | None,
     session: aiohttp.ClientSession,
@@ -165,25 +212,28 @@ async def compose_migration(
     background.spawn(steering.follow(), name="steering", endless=True)
     background.spawn(records.journal.follow(), name="journal", endless=True)
     shadow = sampling = None
-    if legacy_url is not None:
-        shadow = await _shadow(
-            stack, settings, records.journal, read_through, watermarks, database, shapes,
-            legacy_url, session, telemetry, clock,
+    if legacy_url is not None and yardstick is not None:
+        shadow = _shadow(
+            settings, records.journal, yardstick, read_through, watermarks, shapes,
+            legacy_url, session, clock,
         )  # fmt: skip
         shadow.start(background, concurrency=settings.shadow.concurrency)
         sampling = Sampling(shadow, read_through, records.journal)
     guard = None
+    tell = tell_nobody
     if settings.rollout is not None:
-        guard = _guard(settings.rollout, steering, records, session, background, telemetry, clock)
+        if settings.rollout.webhook:
+            tell = Webhook(settings.rollout.webhook, session, background).tell
+        guard = _guard(settings.rollout, steering, records, tell, background, telemetry, clock)
         background.spawn(guard.follow(), name="guard", endless=True)
-    return Migration(steering, records, shadow, sampling, guard)
+    return Migration(steering, records, shadow, sampling, guard, tell)
 
 
 def _guard(
     plan: RolloutTable,
     steering: Steering,
     records: Records,
-    session: aiohttp.ClientSession,
+    tell: Tell,
     background: Background,
     telemetry: Telemetry,
     clock: Clock,
@@ -191,7 +241,6 @@ def _guard(
     duty: Duty = OwnDuty()
     if records.redis is not None:
         duty = RedisDuty(records.redis, "guard", ttl_s=_GUARD_DUTY_S)
-    tell = Webhook(plan.webhook, session, background).tell if plan.webhook else tell_nobody
     return RolloutGuard(
         plan,
         steering,
@@ -205,49 +254,32 @@ def _guard(
     )
 
 
-async def _shadow(
-    stack: AsyncExitStack,
+def _shadow(
     settings: Settings,
     journal: Journal,
+    yardstick: Yardstick,
     read_through: ReadThrough,
     watermarks: Watermarks,
-    database: Database,
     shapes: dict[ShapeName, Shape],
     legacy_url: URL,
     session: aiohttp.ClientSession,
-    telemetry: Telemetry,
     clock: Clock,
 ) -> Shadow:
     table = settings.shadow
-    rules = _rules(settings, shapes["analytics"])
-    pace = Pace(clock)
-    comparing = await stack.enter_async_context(
-        Comparing(
-            partial(compare, rules=rules),
-            partial(closer, rules=rules),
-            rate_mode=settings.rate_mode,
-            spent=pace.spent,
-        )
-    )
+    pace = yardstick.pace
     # A backend and a circuit of its own: what the shadow meets must not keep callers from asking.
     legacy = LegacyBackend(legacy_url, session, shapes, clock, timeout_s=table.timeout_s)
-    other_mode = await stack.enter_async_context(
-        SqliteBackend(
-            database,
-            shapes,
-            telemetry,
-            clock,
-            rate_mode="ratio" if settings.rate_mode == "mean" else "mean",
-            timeout_s=settings.query_timeout_s,
-            lock_patience_s=0.5,
-        )
-    )
     return Shadow(
         LegacySide(legacy, pace, timeout_s=table.timeout_s),
         OptimizedSide(
-            read_through, journal, clock, pace, timeout_s=table.timeout_s, other_mode=other_mode
+            read_through,
+            journal,
+            clock,
+            pace,
+            timeout_s=table.timeout_s,
+            other_mode=yardstick.other_mode,
         ),
-        comparing,
+        yardstick.comparing,
         watermarks,
         journal,
         pace,

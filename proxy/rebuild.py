@@ -114,8 +114,15 @@ class Holds:
         return self._release(table, over, counts)
 
     def release_all(self, table: TableWord, counts: Mapping[str, int]) -> frozenset[str]:
-        """Believe the tables as they are now; return the dates that were held."""
-        return self._release(table, set(self._since[table]), counts)
+        """Believe the tables as they are now; return the dates that were held.
+
+        Dates whose rows are gone without anybody having noticed yet included:
+        noticed later, they would be held after all.
+        """
+        held = self.dates(table)
+        self._since[table].clear()
+        self._believed[table] = {day: rows for day, rows in counts.items() if rows}
+        return held
 
     def has_expired(self, now: float) -> bool:
         return any(now - at >= self.hold_s for held in self._since.values() for at in held.values())

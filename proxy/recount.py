@@ -11,6 +11,9 @@ from proxy.looks import TABLES, Looks, TableWord
 
 log = structlog.get_logger(__name__)
 
+_MOST_TRIES = 5
+"""Counts in a row that a commit may overtake, for whoever waits for one."""
+
 
 class Recount:
     """Counts the rows of all dates `after_s` after each commit, off the request path.
@@ -43,11 +46,13 @@ class Recount:
             self._task = self._background.spawn(self._run(), name="recount", endless=True)
 
     async def now(self) -> None:
-        """Count at once, if a commit came since the last count. Raises BackendError."""
+        """Count at once, if a commit came since the last count.
+
+        Raises BackendError, also when commits come faster than rows can be counted.
+        """
         if self._task is not None:
             for table in TABLES:
-                while not await self._count(table):
-                    pass
+                await self._count_in_peace(table)
 
     async def _run(self) -> None:
         try:
@@ -63,6 +68,12 @@ class Recount:
                     self._is_due = True
         finally:
             self._task = None
+
+    async def _count_in_peace(self, table: TableWord) -> None:
+        for _ in range(_MOST_TRIES):
+            if await self._count(table):
+                return
+        raise BackendError("the tables change faster than they are counted", reason="unsettled")
 
     async def _count(self, table: TableWord) -> bool:
         generation = self._generation()

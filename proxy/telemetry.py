@@ -107,6 +107,9 @@ class Telemetry:
             ["by"],
             registry=self.registry,
         )
+        # A counter that appears with its first increase hides that increase from rate().
+        for who in ("guard", "operator"):
+            self.rollbacks.labels(who)
         self.shadow_dropped = Counter(
             "proxy_shadow_dropped",
             "Sampled questions that were not compared because the queue was full.",

@@ -118,6 +118,7 @@ class Watermarks:
         for table in TABLES:
             counts = await self._looks.counts(table)
             self._let_go(table, self._days.holds.release_all(table, counts))
+            self._compare_counts(table, counts)
 
     async def reconsider(self, subject: Subject) -> Reading | None:
         """The reading of `subject` with the states of all its dates read again."""

@@ -11,6 +11,7 @@ from proxy.audit import Audit
 from proxy.background import Background
 from proxy.handlers.admin import make_admin
 from proxy.handlers.admin_split import AdminSplit
+from proxy.rollout.ramp import Event
 from proxy.rollout.steering import Steering
 from proxy.telemetry import Telemetry
 from tests.clocks import HandClock
@@ -25,11 +26,13 @@ class SplitRoom:
     audit: Audit
     telemetry: Telemetry
     clock: HandClock
+    told: list[Event]
 
 
 @asynccontextmanager
 async def split_room() -> AsyncIterator[SplitRoom]:
     clock, telemetry, file = HandClock(), Telemetry(), StateInMemory()
+    told: list[Event] = []
     audit = Audit(clock)
     async with Background(drain_s=0) as background:
         steering = Steering(
@@ -45,8 +48,8 @@ async def split_room() -> AsyncIterator[SplitRoom]:
         await steering.start(is_damaged=lambda: False, has_legacy=True)
         background.spawn(steering.follow(), name="follow", endless=True)
         app = web.Application()
-        room = AdminSplit(steering, audit, clock, telemetry)
+        room = AdminSplit(steering, audit, clock, telemetry, tell=told.append)
         app.add_subapp("/admin", make_admin([room], None, 10_000))
         async with TestServer(app) as server:
             url = str(server.make_url("")).rstrip("/")
-            yield SplitRoom(url, file, steering, audit, telemetry, clock)
+            yield SplitRoom(url, file, steering, audit, telemetry, clock, told)

@@ -158,7 +158,10 @@ async def test_each_of_our_routes_is_for_those_whom_the_legacy_lets_in(
         assert (await scene.ask(asking(path, method, ANNA))).status == 200
     for other in (BERT, "X-Nothing: 1", f"{BERT}\r\nIf-None-Match: *"):
         for _ in range(2):
-            assert_refused(await scene.ask(asking(path, method, other)), is_head=is_head)
+            refused = await scene.ask(asking(path, method, other))
+            assert_refused(refused, is_head=is_head)
+            variant = "optimized" if path.endswith("/analytics/data") else None
+            assert refused.headers.get("x-dashboard-variant") == variant
     assert (await scene.ask(asking(path, method, ANNA, "If-None-Match: *"))).status == 304
     assert scene.legacy.paths == []
 

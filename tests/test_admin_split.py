@@ -209,6 +209,19 @@ async def test_rollbacks_are_counted(operator: Operator) -> None:
     assert registry.get_sample_value("proxy_rollbacks_total", {"by": "operator"}) == 1
 
 
+async def test_a_rollback_and_its_end_are_told_once_each_with_who_did_it(
+    operator: Operator,
+) -> None:
+    await operator.told("POST", "/split", {"percent": 25, "author": "ann"})
+    await operator.told("POST", "/rollback", {"author": "bob", "reason": "odd numbers"})
+    await operator.told("POST", "/rollback", {"author": "cy", "reason": "me too"})
+    await operator.told("DELETE", "/rollback", {"author": "dora", "reason": "mended"})
+    assert [(one.event, one.percent, one.author, one.reason) for one in operator.room.told] == [
+        ("rollback", 0, "bob", "odd numbers"),
+        ("lift", 0, "dora", "mended"),
+    ]
+
+
 async def test_a_caller_who_hangs_up_has_changed_what_is_in_the_audit_list(
     operator: Operator,
 ) -> None:

@@ -9,7 +9,8 @@ import pytest
 import zstandard
 
 from proxy.handlers import dashboard, questions
-from proxy.handlers.dashboard import LARGEST_BODY, printable
+from proxy.handlers.bypass import printable
+from proxy.handlers.dashboard import LARGEST_BODY
 from tests.public_port import (
     Reply,
     ask,

@@ -65,3 +65,12 @@ def test_an_operator_ends_every_hold(holds: Holds) -> None:
     assert holds.release_all("daily", {}) == {DAY, OTHER}
     assert not holds.is_rebuilding
     assert holds.saw("daily", DAY, 0, now=2)
+
+
+def test_what_an_operator_believes_is_not_held_when_it_is_noticed_later(holds: Holds) -> None:
+    holds.saw("daily", DAY, 0, now=1)
+    assert holds.release_all("daily", {}) == {DAY}
+    assert holds.saw_all("daily", {}, now=2) == frozenset()
+    assert not holds.is_rebuilding
+    assert holds.saw("daily", OTHER, 50, now=3)
+    assert not holds.saw("daily", OTHER, 0, now=4)

@@ -69,3 +69,18 @@ async def test_without_a_legacy_all_questions_are_ours(database: Path) -> None:
         reply = await ask(running.url, post(PATH, QUESTION))
         assert reply.headers["x-dashboard-variant"] == "optimized"
         assert reply.headers["x-dashboard-source"] == "optimized"
+
+
+@pytest.mark.parametrize("has_guard", [False, True])
+async def test_answers_are_written_down_only_for_a_guard_that_judges_them(
+    database: Path, has_guard: bool
+) -> None:
+    settings = {"rollout": {}} if has_guard else {}
+    async with (
+        echo_legacy() as legacy,
+        serving(database, legacy_url=str(legacy.url), **settings) as running,
+        calling(running.url) as caller,
+    ):
+        for _ in range(5):
+            assert (await caller.ask(post(PATH, QUESTION))).status == 200
+    assert database.with_name("state.db").exists() == has_guard

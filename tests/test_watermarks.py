@@ -1,16 +1,17 @@
 """Following the pipeline: who waits for which look, what is kept, what a count finds."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import date
 
 import pytest
 
 from proxy.background import Background
 from proxy.errors import BackendError, BackendUnavailable
-from proxy.looks import Reading
+from proxy.looks import Reading, TableWord
 from proxy.query import Query
+from proxy.recount import Recount
 from proxy.telemetry import Telemetry
 from proxy.watermarks import Watermarks
 from tests.clocks import HandClock
@@ -380,6 +381,48 @@ async def test_those_who_wait_when_the_proxy_leaves_learn_nothing() -> None:
         await until(lambda: house.gates.waiting["changes"] == 1)
     assert await waiter is None
     assert len(background) == 0
+
+
+async def test_after_an_operators_word_dates_that_went_unnoticed_do_not_come_back() -> None:
+    other = "2024-01-03"
+    later = replace(QUERY, start=date(2024, 1, 3), end=date(2024, 1, 3))
+    async with Background() as background:
+        # The count that would tell of both comes much later than the question that tells of one.
+        house = a_house(background, recount_s=3600)
+        house.looks.write(5, day=other)
+        for query in (QUERY, later):
+            await house.token(query)
+        await house.watermarks.end_rebuild()
+        house.looks.write(1, rows=0)
+        house.looks.delete(10, day=other)
+        reading = await house.watermarks.current(QUERY)
+        assert reading is not None
+        assert reading.is_rebuilding
+        await house.watermarks.end_rebuild()
+        for query in (QUERY, later):
+            reading = await house.watermarks.current(query)
+            assert reading is not None
+            assert (reading.is_rebuilding, sum(reading.rows.values())) == (False, 0)
+
+
+async def test_counting_in_peace_is_given_up_when_commits_never_stop() -> None:
+    counted = 0
+
+    class Restless(ScriptedLooks):
+        async def counts(self, table: TableWord) -> Mapping[str, int]:
+            nonlocal counted
+            counted += 1
+            return await super().counts(table)
+
+    async with Background() as background:
+        # Each count finds that what is known has moved on since it began.
+        recount = Recount(
+            Restless(Gates()), background, lambda: counted, lambda *_: None, after_s=3600
+        )
+        recount.again()
+        with pytest.raises(BackendError, match="faster than they are counted"):
+            await recount.now()
+    assert counted == 5
 
 
 async def test_a_recount_does_not_hold_up_the_leaving() -> None:

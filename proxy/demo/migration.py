@@ -55,14 +55,12 @@ class Programme:
 
 @dataclass(slots=True)
 class Traffic:
-    """What the callers were answered: in all, and since the last `lap`."""
+    """What the callers were answered since the last `lap`."""
 
-    total: Counter[str] = field(default_factory=Counter)
     failed: int = 0
     _lap: Counter[str] = field(default_factory=Counter)
 
     def answered(self, variant: str) -> None:
-        self.total[variant] += 1
         self._lap[variant] += 1
 
     def lap(self) -> Counter[str]:
@@ -120,7 +118,9 @@ class Play:
                 background.spawn(self._ask_on(), name=f"caller {number}", endless=True)
             steps = self._programme.steps
             yield Told("0 % to the optimized side: both sides are asked, the legacy's is sent")
-            async for now in self._until("1 watch", lambda now: now.compared >= self._watched):
+            async for now in self._until(
+                "1 watch", lambda now: now.compared >= self._programme.watched
+            ):
                 yield now
             yield Told(f"{now.compared} answers compared, {now.mismatched} mismatched")
             await self._post("/rollout", action="start", reason="the numbers agree")
@@ -145,10 +145,6 @@ class Play:
             async for now in self._until("4 once more", lambda now: now.state == "complete"):
                 yield now
             yield Told("100 %: the legacy is no longer asked, but for what it is compared with")
-
-    @property
-    def _watched(self) -> int:
-        return self._programme.watched
 
     async def _until(self, act: str, is_over: Callable[[Now], bool]) -> AsyncIterator[Now]:
         limit_s = self._programme.act_s

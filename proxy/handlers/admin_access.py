@@ -24,9 +24,7 @@ def make_guard(token: str | None) -> Middleware:
             return await handler(request)
         except RequestError as error:
             return failure(400, str(error))
-        except JobsFullError as error:
-            return failure(409, str(error))
-        except ConflictError as error:
+        except (JobsFullError, ConflictError) as error:
             return failure(409, str(error))
         except (BackendError, StoreError) as error:
             return failure(503, str(error))

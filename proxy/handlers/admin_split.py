@@ -9,6 +9,8 @@ from proxy.audit import Audit
 from proxy.clock import Clock
 from proxy.errors import RequestError
 from proxy.handlers.admin_request import Asked, instant, read_asked, respond
+from proxy.rollout.ramp import Event
+from proxy.rollout.rollout import Tell, tell_nobody
 from proxy.rollout.state import (
     Cause,
     Change,
@@ -28,16 +30,24 @@ class AdminSplit:
     """Each change is in force in every process that can be reached when it is answered.
 
     What the audit list says of it is noted when it is in force here, also when
-    its caller has gone by then.
+    its caller has gone by then. `tell` hears of a rollback and of its
+    end, not of a second rollback.
     """
 
     def __init__(
-        self, steering: Steering, audit: Audit, clock: Clock, telemetry: Telemetry
+        self,
+        steering: Steering,
+        audit: Audit,
+        clock: Clock,
+        telemetry: Telemetry,
+        *,
+        tell: Tell = tell_nobody,
     ) -> None:
         self._steering = steering
         self._audit = audit
         self._clock = clock
         self._telemetry = telemetry
+        self._tell = tell
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -125,6 +135,8 @@ class AdminSplit:
                 before=in_short(before),
                 after=in_short(after),
             )
+            if before.rolled_back != after.rolled_back:
+                self._tell(_event(action, after, cause))
 
         await self._steering.change(transition, is_urgent=is_urgent, done=note)
 
@@ -144,6 +156,17 @@ def change_as_json(change: Change) -> dict[str, Any]:
 
 def _split_in_short(state: MigrationState) -> dict[str, Any]:
     return {"percent": state.percent_in_force, "rolled_back": state.rolled_back}
+
+
+def _event(action: str, state: MigrationState, cause: Cause) -> Event:
+    return Event(
+        action,
+        cause.at,
+        state.percent_in_force,
+        state.rollout.step,
+        cause.reason,
+        cause.author,
+    )
 
 
 def _shadow_in_short(state: MigrationState) -> dict[str, Any]:

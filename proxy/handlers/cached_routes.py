@@ -15,7 +15,8 @@ from proxy.cached_reply import LegacyReply
 from proxy.cached_route import Asked, PastCacheError, Target, check_headers, understand
 from proxy.clock import Clock
 from proxy.errors import BackendError, RequestError, SettingsError
-from proxy.handlers.dashboard import BODY_TIMEOUT_S, ROUTES, printable
+from proxy.handlers.bypass import printable
+from proxy.handlers.dashboard import BODY_TIMEOUT_S, ROUTES
 from proxy.handlers.encodings import Encodings
 from proxy.handlers.failures import failure_response
 from proxy.handlers.passthrough import Passthrough

@@ -13,8 +13,7 @@ from proxy.answer import Answer
 from proxy.canonical import Limits
 from proxy.clock import Clock
 from proxy.errors import BackendError, RequestError
-from proxy.handlers.bypass import Bypass, request_id
-from proxy.handlers.bypass import printable as printable
+from proxy.handlers.bypass import Bypass, printable, request_id
 from proxy.handlers.cors import Cors
 from proxy.handlers.encodings import Encodings
 from proxy.handlers.failures import failure_response

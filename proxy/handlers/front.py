@@ -1,7 +1,5 @@
 """The public port: our routes to the dashboard handler, all else to the legacy."""
 
-import uuid
-
 import structlog
 from aiohttp import web
 from aiohttp.http import HttpVersion11
@@ -10,9 +8,10 @@ from proxy.access.doorman import Doorman
 from proxy.access.verdict import REFUSALS, RefusedError
 from proxy.clock import Clock
 from proxy.errors import BackendError
+from proxy.handlers.bypass import request_id
 from proxy.handlers.cached_routes import WORD, CachedRoutes
 from proxy.handlers.cors import Cors
-from proxy.handlers.dashboard import ROUTES, Dashboard, printable
+from proxy.handlers.dashboard import ROUTES, Dashboard
 from proxy.handlers.failures import failure_response
 from proxy.handlers.passthrough import Passthrough
 from proxy.handlers.refused import refusal_response
@@ -91,16 +90,18 @@ class Front:
         path, _, _ = request.raw_path.partition("?")
         route = ROUTES.get(path)
         word = WORD if route is None else route.word
-        request_id = printable(request.headers.get("X-Request-ID", "")) or uuid.uuid4().hex
+        answer_id = request_id(request)
         if isinstance(error, RefusedError):
             self._telemetry.requests.labels(word, "legacy", "refused").inc()
-            response = refusal_response(error.refusal, request_id)
+            response = refusal_response(error.refusal, answer_id)
         else:
             self._telemetry.requests.labels(word, "none", "error").inc()
             log.warning("no_verdict", route=word, reason=error.reason, error=str(error))
-            headers = {"Cache-Control": "no-store", "X-Request-ID": request_id}
+            headers = {"Cache-Control": "no-store", "X-Request-ID": answer_id}
             response = failure_response(error, unavailable=503, headers=headers)
         if route is not None:
+            if route.is_split:
+                response.headers["X-Dashboard-Variant"] = "optimized"
             response.headers.update(self._cors.answer_headers(request.headers.get("Origin")))
         return response
 

@@ -38,7 +38,7 @@ _MOST_TRIES = 10
 """For one sample: a ledger that takes counts and refuses this will go on to refuse it."""
 
 Latencies = Callable[[], Mapping[float, int]]
-"""Computed answers of our side to callers so far, by upper edge in seconds."""
+"""Answers of our side to callers so far, hits included, by upper edge in seconds."""
 
 
 class Journal:

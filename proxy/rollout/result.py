@@ -19,7 +19,7 @@ Kind = Literal[
     "set",
 ]
 STRUCTURAL: frozenset[Kind] = frozenset({"missing_key", "type", "missing_row", "extra_row"})
-"""Kinds that decide wherever they are found; of the others only those at deciding fields do."""
+"""Kinds that decide wherever they are found. At deciding fields `value` does too, no other kind."""
 
 Scalar = None | bool | int | float | str
 
