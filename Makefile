@@ -1,14 +1,14 @@
 # Every target sets up what it needs; all that has to be there is Python 3.11, 3.12 or 3.13.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check bench soak clean
+.PHONY: help demo run test test-browser check bench soak clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
 
 help:  ## this list
 	@echo "make TARGET, where TARGET is one of:"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1	\2/p' Makefile | expand -t 16
 
 demo: $(VENV)/.runtime  ## run the proxy on made-up data, nothing else needed
 	@$(BIN)/dashboard-proxy demo $(ARGS)
@@ -34,6 +34,13 @@ endif
 
 test: $(VENV)/.dev  ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-browser: $(VENV)/.dev  ## run the console's tests in Chromium; ARGS=--screenshots renews docs/console
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+		echo "No Chromium was found, and these tests look at the console in one." >&2; \
+		echo "On Debian: apt-get install --no-install-recommends chromium. On Ubuntu: snap install chromium." >&2; \
+		exit 1; }
+	@$(BIN)/python -m pytest tests/browser $(ARGS)
 
 check: $(VENV)/.dev  ## ruff and mypy
 	$(BIN)/ruff check .

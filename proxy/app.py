@@ -12,9 +12,13 @@ from proxy.app_access import make_doorman
 from proxy.app_admin import make_admin_rooms
 from proxy.app_cached import compose_cached_routes, no_load_kept
 from proxy.app_checks import database_check, legacy_check, redis_check
-from proxy.app_listening import SHUTDOWN_S, listen, listen_admin
-from proxy.app_migration import compose_migration, open_records, open_yardstick
-from proxy.app_start import check_database, refuse_open_admin, secret_of, warn_of_what_is_missing
+from proxy.app_console import ConsoleParts
+from proxy.app_listening import SHUTDOWN_S, Inherited, PublicPort, listen, listen_admin
+from proxy.app_migration import compose_migration, open_records
+from proxy.app_openapi import make_openapi
+from proxy.app_shadow import open_yardstick
+from proxy.app_start import check_database, refuse_open_admin, secret_of
+from proxy.app_tracing import Tracing, open_tracing
 from proxy.backends.database import Database
 from proxy.backends.legacy import LegacyBackend
 from proxy.backends.looks import SqliteLooks
@@ -42,11 +46,12 @@ from proxy.handlers.upstream import open_legacy_session
 from proxy.handlers.variants import Variants
 from proxy.jobs import Jobs
 from proxy.read_through import ReadThrough
-from proxy.settings import Settings
+from proxy.settings import Settings, environment
 from proxy.shapes import make_shapes
 from proxy.shared_flight import SharedFlight
 from proxy.single_flight import SingleFlight
 from proxy.telemetry import Telemetry
+from proxy.tracing.tracer import Tracer
 from proxy.warmup import Warmup
 from proxy.watermarks import Watermarks
 
@@ -67,28 +72,35 @@ class Running:
     background: Background
     warmup: Warmup
     jobs: Jobs
+    port: PublicPort
 
 
 @asynccontextmanager
-async def run_proxy(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Running]:
+async def run_proxy(
+    settings: Settings,
+    clock: Clock | None = None,
+    inherited: Inherited | None = None,
+    tracer: Tracer | None = None,
+) -> AsyncIterator[Running]:
     """A proxy that listens while the context lasts; what it has begun it answers on the way out.
 
-    Raises SettingsError when the database is there but is not what it has to be,
-    or a port is taken.
+    With `inherited` it is one of several workers and has no ports of its own. Raises
+    SettingsError when the database is there but is not what it has to be, or a port is taken.
     """
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
         if settings.database is None:
             raise SettingsError("PROXY_DATABASE is required: the path of the pre-computed tables")
         refuse_open_admin(settings)
-        warn_of_what_is_missing(settings)
         database = Database(settings.database, settings.meta_database)
         check_database(database)
+        tracing = Tracing(tracer or await open_tracing(stack, environment(), clock))
         telemetry = Telemetry()
         shapes = make_shapes(settings.extra_fields)
         looks = await stack.enter_async_context(
             SqliteLooks(database, telemetry, clock, timeout_s=settings.query_timeout_s)
         )
+        console = stack.enter_context(ConsoleParts(settings, database, looks, telemetry, clock))
         backend = await stack.enter_async_context(
             SqliteBackend(
                 database,
@@ -122,14 +134,14 @@ async def run_proxy(settings: Settings, clock: Clock | None = None) -> AsyncIter
         session = await stack.enter_async_context(open_legacy_session())
         # After all that its tasks use: they end before that is closed.
         background = await stack.enter_async_context(Background(drain_s=SHUTDOWN_S))
-        store = TieredStore(memory, redis, telemetry, background)
+        store = TieredStore(memory, tracing.store(redis), telemetry, background)
         shared = None
         if redis is not None:
             leases = RedisLeases(
                 redis.connection, entry_ttl_s=settings.entry_ttl_s, lease_ttl_s=_LEASE_TTL_S
             )
             shared = SharedFlight(
-                leases,
+                tracing.leases(leases),
                 store,
                 background,
                 telemetry,
@@ -142,10 +154,11 @@ async def run_proxy(settings: Settings, clock: Clock | None = None) -> AsyncIter
         legacy = None
         if legacy_url is not None:
             legacy = LegacyBackend(
-                legacy_url, session, shapes, clock, timeout_s=settings.legacy_timeout_s
-            )
+                legacy_url, session, shapes, clock,
+                timeout_s=settings.legacy_timeout_s, tracer=tracing.tracer,
+            )  # fmt: skip
         watermarks = Watermarks(
-            looks,
+            tracing.looks(console.looks),
             background,
             telemetry,
             clock,
@@ -156,8 +169,8 @@ async def run_proxy(settings: Settings, clock: Clock | None = None) -> AsyncIter
         read_through = ReadThrough(
             watermarks,
             store,
-            SingleFlight(background),
-            backend,
+            SingleFlight(background, tracing.tracer),
+            tracing.backend(backend),
             legacy,
             telemetry,
             clock,
@@ -168,14 +181,18 @@ async def run_proxy(settings: Settings, clock: Clock | None = None) -> AsyncIter
             session=session,
             telemetry=telemetry,
             timeout_s=settings.legacy_timeout_s,
+            tracer=tracing.tracer,
         )
         migration = await compose_migration(
             settings, records, yardstick, background, read_through, watermarks, shapes,
-            legacy_url, session, telemetry, clock,
+            legacy_url, session, telemetry, clock, tracing.tracer,
         )  # fmt: skip
         steering = migration.steering
-        doorman = make_doorman(settings, session, background, clock)
-        lane = Lane(read_through, telemetry, clock, shadow=migration.shadow, doorman=doorman)
+        doorman = make_doorman(settings, session, background, clock, tracing.tracer)
+        lane = Lane(
+            read_through, telemetry, clock,
+            shadow=migration.shadow, doorman=doorman, tracer=tracing.tracer,
+        )  # fmt: skip
         migration.listen(telemetry, lane.forget)
         encodings = Encodings(SingleFlight(background), store.keep_encoding)
         dashboard = Dashboard(
@@ -220,7 +237,7 @@ async def run_proxy(settings: Settings, clock: Clock | None = None) -> AsyncIter
         )
         cached_routes = compose_cached_routes(
             settings, legacy_url, session, passthrough, watermarks, store, encodings,
-            background, telemetry, clock, doorman,
+            background, telemetry, clock, doorman, tracing.tracer,
         )  # fmt: skip
         admin = make_admin_rooms(
             settings,
@@ -228,7 +245,11 @@ async def run_proxy(settings: Settings, clock: Clock | None = None) -> AsyncIter
             store=store,
             memory=memory,
             explainer=Explainer(
-                watermarks, store, backend.fingerprint, has_legacy=legacy is not None
+                watermarks,
+                store,
+                backend.fingerprint,
+                has_legacy=legacy is not None,
+                split_percent=lambda: steering.state.percent_in_force,
             ),
             warmup=warmup,
             jobs=jobs,
@@ -238,6 +259,9 @@ async def run_proxy(settings: Settings, clock: Clock | None = None) -> AsyncIter
             clock=clock,
         )
         migration.furnish(admin)
+        console.furnish(admin, watermarks, background)
+        openapi = make_openapi(lambda: settings)
+        admin.rooms.append(openapi)
         front = Front(
             dashboard,
             passthrough,
@@ -249,8 +273,15 @@ async def run_proxy(settings: Settings, clock: Clock | None = None) -> AsyncIter
         )
         background.spawn(watermarks.follow(), name="follow", endless=True)
         background.spawn(warmup.follow(), name="warm-up", endless=True)
-        admin_url = await listen_admin(stack, operations, admin, settings)
-        url = await listen(stack, front, lane, passthrough, settings)
-        log.info("listening", url=str(url), admin=str(admin_url), database=str(database.path))
-        yield Running(url, admin_url, read_through, watermarks, telemetry, background, warmup, jobs)
+        admin_url = await listen_admin(stack, operations, admin, settings, inherited)
+        entry = tracing.entry(front, cached_routes)
+        port = await listen(stack, entry, lane, passthrough, settings, inherited)
+        stack.callback(console.hang_up)
+        url = port.url
+        openapi.public_url = url
+        event = "listening" if inherited is None else "worker_listening"
+        log.info(event, url=str(url), admin=str(admin_url), database=str(database.path))
+        yield Running(
+            url, admin_url, read_through, watermarks, telemetry, background, warmup, jobs, port
+        )
         log.info("stopping")

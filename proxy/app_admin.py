@@ -30,6 +30,7 @@ class AdminRooms:
     audit: Audit
     telemetry: Telemetry
     clock: Clock
+    status: Callable[[], Awaitable[Mapping[str, object]]]
 
     def application(self, settings: Settings) -> web.Application:
         token = settings.admin_token
@@ -54,10 +55,11 @@ def make_admin_rooms(
     audit = Audit(clock)
     limits = Limits(settings.max_range_days)
     sections: dict[str, Callable[[], object]] = {}
+    room = Admin(
+        watermarks, memory, jobs, audit, telemetry, clock, sources=sources, sections=sections
+    )
     rooms: list[Room] = [
-        Admin(
-            watermarks, memory, jobs, audit, telemetry, clock, sources=sources, sections=sections
-        ),
+        room,
         AdminCache(
             store,
             explainer,
@@ -69,4 +71,4 @@ def make_admin_rooms(
         ),
         AdminJobs(warmup, jobs, audit, limits),
     ]
-    return AdminRooms(rooms, sections, audit, telemetry, clock)
+    return AdminRooms(rooms, sections, audit, telemetry, clock, room.status)

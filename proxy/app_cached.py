@@ -18,6 +18,7 @@ from proxy.read_through import ReadThrough
 from proxy.settings import Settings
 from proxy.single_flight import SingleFlight
 from proxy.telemetry import Telemetry
+from proxy.tracing.tracer import NO_TRACING, Tracer
 from proxy.watermarks import Watermarks
 
 
@@ -33,6 +34,7 @@ def compose_cached_routes(
     telemetry: Telemetry,
     clock: Clock,
     doorman: Doorman | None = None,
+    tracer: Tracer = NO_TRACING,
 ) -> CachedRoutes | None:
     """None where nothing is configured. Raises SettingsError for routes that cannot be."""
     if legacy_url is None or not settings.cached_routes:
@@ -40,8 +42,10 @@ def compose_cached_routes(
     timeout_s = settings.legacy_timeout_s
     return CachedRoutes(
         settings.cached_routes,
-        CachedAnswers(watermarks, store, SingleFlight(background), clock, timeout_s=timeout_s),
-        LegacyDesk(legacy_url, session, timeout_s=timeout_s),
+        CachedAnswers(
+            watermarks, store, SingleFlight(background, tracer), clock, timeout_s=timeout_s
+        ),
+        LegacyDesk(legacy_url, session, timeout_s=timeout_s, tracer=tracer),
         passthrough,
         encodings,
         telemetry,

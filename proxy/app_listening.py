@@ -1,32 +1,90 @@
 """Opens the two ports. What answers on them is made in app.py."""
 
 import os
+import socket
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import web
 from yarl import URL
 
-from proxy.app_admin import AdminRooms
+from proxy.app_admin import LARGEST_BODY, AdminRooms
 from proxy.errors import SettingsError
+from proxy.handlers.admin import make_admin
+from proxy.handlers.admin_runner import AdminRunner
+from proxy.handlers.console import Console
+from proxy.handlers.entry import Entry
 from proxy.handlers.fast_lane import Lane
-from proxy.handlers.front import Front
-from proxy.handlers.lane_protocol import LaneServer
+from proxy.handlers.lane_server import LaneServer
 from proxy.handlers.limits import ConnectionLimit
 from proxy.handlers.operations import Operations
 from proxy.handlers.passthrough import SERVER_OPTIONS, Passthrough
 from proxy.settings import Settings
 
 SHUTDOWN_S = 10.0
+BACKLOG = 1024
+"""Connections that wait to be accepted while workers come and go."""
 _KEEPALIVE_S = 75.0
 """Longer than the usual reverse proxy keeps its idle connections, so that we never close first."""
 
 
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What one of several workers has in place of ports of its own.
+
+    `sockets` listen already, at `url`. Its admin port is a Unix socket at
+    `admin_path`, which wants `admin_token` whatever the settings say.
+    """
+
+    sockets: Sequence[socket.socket]
+    url: URL
+    admin_path: Path
+    admin_token: str
+
+
+class PublicPort:
+    """Where the frontend comes in, and how to leave it to others."""
+
+    def __init__(
+        self, url: URL, runner: web.ServerRunner, server: LaneServer, passthrough: Passthrough
+    ) -> None:
+        self.url = url
+        self._runner = runner
+        self._server = server
+        self._passthrough = passthrough
+
+    async def drain(self, grace_s: float) -> None:
+        """Accept nothing more, and answer what still comes on the connections there are.
+
+        Idle ones stay open for `grace_s`; what is under way has SHUTDOWN_S beyond that.
+        """
+        for site in self._runner.sites:
+            await site.stop()
+        self._passthrough.hang_up()
+        await self._server.drain(grace_s, grace_s + SHUTDOWN_S)
+
+    @property
+    def is_draining(self) -> bool:
+        return self._server.is_draining
+
+    def hurry(self) -> None:
+        """Have `drain` wait no longer."""
+        self._server.hurry()
+
+
 async def listen(
-    stack: AsyncExitStack, front: Front, lane: Lane, passthrough: Passthrough, settings: Settings
-) -> URL:
+    stack: AsyncExitStack,
+    entry: Entry,
+    lane: Lane,
+    passthrough: Passthrough,
+    settings: Settings,
+    inherited: Inherited | None = None,
+) -> PublicPort:
     """The public port, until the stack unwinds; what it has begun it answers first."""
     server = LaneServer(
-        front,
+        entry,
         lane,
         access_log=None,
         keepalive_timeout=_KEEPALIVE_S,
@@ -37,27 +95,45 @@ async def listen(
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     stack.callback(passthrough.hang_up)
-    site = web.TCPSite(runner, settings.host, settings.port)
-    return await _bound(site, settings.host, runner, "PROXY_HOST, PROXY_PORT")
+    if inherited is not None:
+        url = inherited.url
+        for listener in inherited.sockets:
+            await web.SockSite(runner, listener, backlog=BACKLOG).start()
+    else:
+        site = web.TCPSite(runner, settings.host, settings.port)
+        url = await bound(site, settings.host, runner, "PROXY_HOST, PROXY_PORT")
+    return PublicPort(url, runner, server, passthrough)
 
 
 async def listen_admin(
-    stack: AsyncExitStack, operations: Operations, admin: AdminRooms, settings: Settings
+    stack: AsyncExitStack,
+    operations: Operations,
+    admin: AdminRooms,
+    settings: Settings,
+    inherited: Inherited | None = None,
 ) -> URL:
     """The admin port, until the stack unwinds."""
     app = web.Application()
     app.add_routes(operations.routes())
-    app.add_subapp("/admin", admin.application(settings))
-    runner = web.AppRunner(
+    app.add_routes(Console().routes())
+    if inherited is not None:
+        app.add_subapp("/admin", make_admin(admin.rooms, inherited.admin_token, LARGEST_BODY))
+    else:
+        app.add_subapp("/admin", admin.application(settings))
+    runner = AdminRunner(
         app, access_log=None, shutdown_timeout=SHUTDOWN_S, keepalive_timeout=_KEEPALIVE_S
     )
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
+    if inherited is not None:
+        await web.UnixSite(runner, inherited.admin_path).start()
+        return URL.build(scheme="http", host="worker")
     site = web.TCPSite(runner, settings.admin_host, settings.admin_port)
-    return await _bound(site, settings.admin_host, runner, "PROXY_ADMIN_HOST, PROXY_ADMIN_PORT")
+    return await bound(site, settings.admin_host, runner, "PROXY_ADMIN_HOST, PROXY_ADMIN_PORT")
 
 
-async def _bound(site: web.TCPSite, host: str, runner: web.BaseRunner, variable: str) -> URL:
+async def bound(site: web.TCPSite, host: str, runner: web.BaseRunner, variable: str) -> URL:
+    """Where `site` listens now. Raises SettingsError that names `variable`."""
     try:
         await site.start()
     except OSError as error:

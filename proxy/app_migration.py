@@ -5,18 +5,17 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from random import Random
+from pathlib import Path
 
 import aiohttp
 from yarl import URL
 
 from proxy.app_admin import AdminRooms
-from proxy.app_start import check_state
-from proxy.backends.database import Database
-from proxy.backends.legacy import LegacyBackend
-from proxy.backends.sqlite import SqliteBackend
+from proxy.app_shadow import Yardstick, make_shadow
+from proxy.app_start import check_state, refuse_newer_state
 from proxy.background import Background
-from proxy.cache.duty import Duty, OwnDuty
+from proxy.cache.duty import Duty
+from proxy.cache.file_duty import FileDuty
 from proxy.cache.redis_connection import RedisConnection
 from proxy.cache.redis_duty import RedisDuty
 from proxy.clock import Clock
@@ -25,24 +24,17 @@ from proxy.handlers.admin_diffs import AdminDiffs
 from proxy.handlers.admin_rollout import AdminRollout
 from proxy.handlers.admin_split import AdminSplit
 from proxy.handlers.sampling import Sampling
-from proxy.measures import Unit
 from proxy.query import ShapeName
 from proxy.read_through import ReadThrough
-from proxy.rollout.compare import compare
-from proxy.rollout.comparing import Comparing
 from proxy.rollout.contract import propose
 from proxy.rollout.journal import Journal
 from proxy.rollout.ledger import Ledger
 from proxy.rollout.ledger_file import LedgerFile
-from proxy.rollout.pace import Pace
-from proxy.rollout.rate_modes import closer
 from proxy.rollout.redaction import redact
 from proxy.rollout.redis_ledger import RedisLedger
 from proxy.rollout.redis_state import RedisState
 from proxy.rollout.rollout import RolloutGuard, Tell, tell_nobody
-from proxy.rollout.rules import Rules, rules_of
 from proxy.rollout.shadow import Shadow
-from proxy.rollout.sides import LegacySide, OptimizedSide
 from proxy.rollout.state import MigrationState
 from proxy.rollout.state_file import StateFile
 from proxy.rollout.steering import Dealing, Steering
@@ -52,6 +44,7 @@ from proxy.settings import Settings
 from proxy.settings_tables import RolloutTable
 from proxy.shapes import Shape
 from proxy.telemetry import Telemetry
+from proxy.tracing.tracer import NO_TRACING, Tracer
 from proxy.watermarks import Watermarks
 
 _GUARD_DUTY_S = 5.0
@@ -61,19 +54,11 @@ _GUARD_DUTY_S = 5.0
 class Records:
     """What outlives the process. Opened before the tasks that write there."""
 
+    path: Path
     file: StateFile
     ledger: Ledger
     journal: Journal
     redis: RedisConnection | None
-
-
-@dataclass(frozen=True, slots=True)
-class Yardstick:
-    """What the shadow's workers compare with. Opened before them, so that they end first."""
-
-    pace: Pace
-    comparing: Comparing
-    other_mode: SqliteBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +107,7 @@ async def open_records(
     telemetry: Telemetry,
     clock: Clock,
 ) -> Records:
-    check_state(settings.state)
+    check_state(settings)
     file = await stack.enter_async_context(StateFile(settings.state))
     ledger: Ledger
     if redis is None:
@@ -141,42 +126,7 @@ async def open_records(
             else dict,
         )
     )
-    return Records(file, ledger, journal, redis)
-
-
-async def open_yardstick(
-    stack: AsyncExitStack,
-    settings: Settings,
-    database: Database,
-    shapes: dict[ShapeName, Shape],
-    telemetry: Telemetry,
-    clock: Clock,
-) -> Yardstick | None:
-    """None where there is no legacy to compare with."""
-    if settings.legacy_url is None:
-        return None
-    rules = _rules(settings, shapes["analytics"])
-    pace = Pace(clock)
-    comparing = await stack.enter_async_context(
-        Comparing(
-            partial(compare, rules=rules),
-            partial(closer, rules=rules),
-            rate_mode=settings.rate_mode,
-            spent=pace.spent,
-        )
-    )
-    other_mode = await stack.enter_async_context(
-        SqliteBackend(
-            database,
-            shapes,
-            telemetry,
-            clock,
-            rate_mode="ratio" if settings.rate_mode == "mean" else "mean",
-            timeout_s=settings.query_timeout_s,
-            lock_patience_s=0.5,
-        )
-    )
-    return Yardstick(pace, comparing, other_mode)
+    return Records(settings.state, file, ledger, journal, redis)
 
 
 async def compose_migration(
@@ -191,11 +141,14 @@ async def compose_migration(
     session: aiohttp.ClientSession,
     telemetry: Telemetry,
     clock: Clock,
+    tracer: Tracer = NO_TRACING,
 ) -> Migration:
     """Raises SettingsError when the state of an earlier run cannot be understood."""
+    shared = None if records.redis is None else RedisState(records.redis)
+    await refuse_newer_state(shared)
     steering = Steering(
         records.file,
-        None if records.redis is None else RedisState(records.redis),
+        shared,
         background,
         clock,
         process=uuid.uuid4().hex,
@@ -213,9 +166,9 @@ async def compose_migration(
     background.spawn(records.journal.follow(), name="journal", endless=True)
     shadow = sampling = None
     if legacy_url is not None and yardstick is not None:
-        shadow = _shadow(
+        shadow = make_shadow(
             settings, records.journal, yardstick, read_through, watermarks, shapes,
-            legacy_url, session, clock,
+            legacy_url, session, clock, tracer,
         )  # fmt: skip
         shadow.start(background, concurrency=settings.shadow.concurrency)
         sampling = Sampling(shadow, read_through, records.journal)
@@ -238,7 +191,7 @@ def _guard(
     telemetry: Telemetry,
     clock: Clock,
 ) -> RolloutGuard:
-    duty: Duty = OwnDuty()
+    duty: Duty = FileDuty(records.path.with_name(f"{records.path.name}.guard"), ttl_s=_GUARD_DUTY_S)
     if records.redis is not None:
         duty = RedisDuty(records.redis, "guard", ttl_s=_GUARD_DUTY_S)
     return RolloutGuard(
@@ -252,44 +205,3 @@ def _guard(
         clock,
         tell=tell,
     )
-
-
-def _shadow(
-    settings: Settings,
-    journal: Journal,
-    yardstick: Yardstick,
-    read_through: ReadThrough,
-    watermarks: Watermarks,
-    shapes: dict[ShapeName, Shape],
-    legacy_url: URL,
-    session: aiohttp.ClientSession,
-    clock: Clock,
-) -> Shadow:
-    table = settings.shadow
-    pace = yardstick.pace
-    # A backend and a circuit of its own: what the shadow meets must not keep callers from asking.
-    legacy = LegacyBackend(legacy_url, session, shapes, clock, timeout_s=table.timeout_s)
-    return Shadow(
-        LegacySide(legacy, pace, timeout_s=table.timeout_s),
-        OptimizedSide(
-            read_through,
-            journal,
-            clock,
-            pace,
-            timeout_s=table.timeout_s,
-            other_mode=yardstick.other_mode,
-        ),
-        yardstick.comparing,
-        watermarks,
-        journal,
-        pace,
-        clock,
-        chance=Random().random,
-        queue=table.queue,
-        noise_every=table.noise_every,
-    )
-
-
-def _rules(settings: Settings, shape: Shape) -> Rules:
-    rates = (name for name, cell in shape.fields.items() if cell.unit is Unit.FRACTION)
-    return rules_of(settings.compare, frozenset(rates))

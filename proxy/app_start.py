@@ -2,14 +2,14 @@
 
 import os
 from ipaddress import ip_address
-from pathlib import Path
 
 import apsw
 import structlog
 from pydantic import SecretStr
 
 from proxy.backends.database import Database
-from proxy.errors import SettingsError
+from proxy.errors import SettingsError, StoreError
+from proxy.rollout.shared_state import NewerStateError, SharedState
 from proxy.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -34,11 +34,37 @@ def check_database(database: Database) -> None:
         raise SettingsError(f"{database.path}: {error}") from error
 
 
-def check_state(path: Path) -> None:
-    """Where the state cannot be kept the proxy runs all the same; changes will be refused."""
+def check_state(settings: Settings) -> None:
+    """Where the state cannot be kept the proxy runs all the same; changes will be refused.
+
+    Into a database of the pipeline nothing is ever written: SettingsError.
+    """
+    path = settings.state
+    databases = {
+        "PROXY_DATABASE": settings.database,
+        "PROXY_META_DATABASE": settings.meta_database,
+    }
+    for name, other in databases.items():
+        if other is not None and other.exists() and path.exists() and path.samefile(other):
+            raise SettingsError(
+                f"PROXY_STATE is {str(path)!r}, the file of {name}: it must be a file of its own"
+            )
     folder = path.absolute().parent
     if not os.access(path if path.exists() else folder, os.W_OK):
         log.warning("state_not_writable", name="PROXY_STATE", path=str(path))
+
+
+async def refuse_newer_state(shared: SharedState | None) -> None:
+    """Who cannot read what the others agreed on would not follow their rollbacks either."""
+    if shared is None:
+        return
+    try:
+        await shared.read()
+    except NewerStateError as error:
+        raise SettingsError(f"PROXY_REDIS_URL: {error}") from error
+    except StoreError as error:
+        # Steering says so too, and follows it when it is back.
+        log.debug("state_not_shared", where="redis", error=str(error))
 
 
 def secret_of(token: SecretStr | None) -> str | None:
@@ -60,9 +86,3 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
-
-
-def warn_of_what_is_missing(settings: Settings) -> None:
-    """What this version parses but does not act on must not look as if it did."""
-    if settings.workers > 1:
-        log.warning("setting_without_effect", name="PROXY_WORKERS", why="not in this version")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextvars import Context, copy_context
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -25,13 +26,23 @@ class Background:
         self._is_closed = False
 
     def spawn(
-        self, work: Coroutine[Any, Any, T], *, name: str, endless: bool = False
+        self,
+        work: Coroutine[Any, Any, T],
+        *,
+        name: str,
+        endless: bool = False,
+        is_shared: bool = False,
     ) -> asyncio.Task[T]:
-        """Start `work`. An `endless` one is cancelled at once on close, not waited for."""
+        """Start `work`. An `endless` one is cancelled at once on close, not waited for.
+
+        It knows the request that it was begun for, unless it is endless or
+        `is_shared` with the requests that come later.
+        """
         if self._is_closed:
             work.close()
             raise RuntimeError(f"no new task {name!r}: closing")
-        task = asyncio.get_running_loop().create_task(work, name=name)
+        context = Context() if endless or is_shared else copy_context()
+        task = asyncio.get_running_loop().create_task(work, name=name, context=context)
         self._tasks.add(task)
         if endless:
             self._endless.add(task)

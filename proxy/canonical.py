@@ -16,9 +16,9 @@ NO_DATA = "No data provided in request"
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-_LEVEL_PARAMETER: dict[ShapeName, str] = {"dashboard": "hierarchy", "analytics": "group_by"}
-_DEFAULT_LEVEL: dict[ShapeName, Level] = {"dashboard": "campaign", "analytics": "ad"}
-_IGNORED: dict[ShapeName, frozenset[str]] = {
+LEVEL_PARAMETER: dict[ShapeName, str] = {"dashboard": "hierarchy", "analytics": "group_by"}
+DEFAULT_LEVEL: dict[ShapeName, Level] = {"dashboard": "campaign", "analytics": "ad"}
+IGNORED: dict[ShapeName, frozenset[str]] = {
     "dashboard": frozenset(),
     "analytics": frozenset({"include_mixpanel", "enable_breakdown_mapping"}),
 }
@@ -76,8 +76,8 @@ def canonicalize(shape: ShapeName, raw: Mapping[str, Any], limits: Limits) -> Qu
     """
     if not raw:
         raise RequestError(NO_DATA)
-    level_parameter = _LEVEL_PARAMETER[shape]
-    ignored = _IGNORED[shape]
+    level_parameter = LEVEL_PARAMETER[shape]
+    ignored = IGNORED[shape]
     for name in raw:
         if name not in _COMMON and name != level_parameter and name not in ignored:
             known = sorted({*_COMMON, level_parameter, *ignored})
@@ -94,7 +94,7 @@ def canonicalize(shape: ShapeName, raw: Mapping[str, Any], limits: Limits) -> Qu
             "Invalid end_date parameter. "
             f"The range must span at most {limits.max_range_days} days from start_date"
         )
-    level = _choice(raw, level_parameter, LEVELS, _DEFAULT_LEVEL[shape])
+    level = _choice(raw, level_parameter, LEVELS, DEFAULT_LEVEL[shape])
     breakdown = _choice(raw, "breakdown", BREAKDOWNS, "all")
     return Query(
         shape=shape,

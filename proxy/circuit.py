@@ -36,6 +36,13 @@ class Circuit:
         """Down, as far as is known."""
         return self._retry_at is not None
 
+    @property
+    def retry_in_s(self) -> float:
+        """How long nothing is let through from now on; 0 when something would be."""
+        if self._retry_at is None:
+            return 0.0
+        return max(0.0, self._retry_at - self._clock.monotonic())
+
     def admit(self) -> int | None:
         """A ticket, or None: not now."""
         if self._retry_at is None:
@@ -82,5 +89,4 @@ class Circuit:
     def __repr__(self) -> str:
         if self._retry_at is None:
             return "<Circuit closed>"
-        left_s = max(0.0, self._retry_at - self._clock.monotonic())
-        return f"<Circuit open, next try in {left_s:.1f} s>"
+        return f"<Circuit open, next try in {self.retry_in_s:.1f} s>"

@@ -21,6 +21,7 @@ from proxy.commands.shadow import shadow
 from proxy.commands.split import split
 from proxy.commands.status import status
 from proxy.commands.warm import warm
+from proxy.commands.worker import worker
 from proxy.errors import ProxyError, SettingsError
 
 cli = typer.Typer(
@@ -83,3 +84,4 @@ cli.command()(rollback)
 cli.command()(shadow)
 cli.command()(diffs)
 cli.command()(rollout)
+cli.command(hidden=True)(worker)

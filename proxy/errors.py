@@ -26,10 +26,16 @@ class BackendError(ProxyError):
 
 
 class BackendUnavailable(BackendError):
-    """The source is not there: 502 or 503 when no other can answer."""
+    """The source is not there: 502 or 503 when no other can answer.
 
-    def __init__(self, message: str, *, reason: str = "unavailable") -> None:
+    With `retry_after_s` it was not even asked, and will not be before that.
+    """
+
+    def __init__(
+        self, message: str, *, reason: str = "unavailable", retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message, reason=reason)
+        self.retry_after_s = retry_after_s
 
 
 class BackendTimeout(BackendError):

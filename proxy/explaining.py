@@ -22,7 +22,10 @@ class Looked(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`reading` is None while the database cannot be looked at, `found` when nothing is held."""
+    """`reading` is None while the database cannot be looked at, `found` when nothing is held.
+
+    `side` is who would answer a caller whom the split deals to us: `split_percent` of them.
+    """
 
     query: Query
     key: Key
@@ -30,6 +33,7 @@ class Explanation:
     found: Found | None
     is_fresh: bool
     side: Side
+    split_percent: float
 
 
 class Explainer:
@@ -42,11 +46,13 @@ class Explainer:
         fingerprint: Callable[[], str],
         *,
         has_legacy: bool,
+        split_percent: Callable[[], float],
     ) -> None:
         self._watermarks = watermarks
         self._store = store
         self._fingerprint = fingerprint
         self._has_legacy = has_legacy
+        self._split_percent = split_percent
 
     async def explain(self, query: Query) -> Explanation:
         reading = await self._watermarks.current(query)
@@ -55,7 +61,7 @@ class Explainer:
         watermark = None if reading is None else reading.watermark
         is_fresh = found is not None and judge(found.entry.watermark, watermark) is Verdict.FRESH
         side = side_of(reading, is_fresh=is_fresh, has_legacy=self._has_legacy)
-        return Explanation(query, key, reading, found, is_fresh, side)
+        return Explanation(query, key, reading, found, is_fresh, side, self._split_percent())
 
 
 def side_of(reading: Reading | None, *, is_fresh: bool, has_legacy: bool) -> Side:

@@ -1,15 +1,20 @@
-"""Query to Key. The fingerprint keeps answers of another program, shape or SQL apart."""
+"""Query to Key. The version and the fingerprint keep answers of another program or SQL apart."""
 
 import orjson
 import xxhash
 
+from proxy import __version__
 from proxy.query import Key, Query
 
 
 def key_for(query: Query, fingerprint: str) -> Key:
-    """The key of `query`. `fingerprint` stands for everything else that shapes the answer."""
+    """The key of `query`. `fingerprint` stands for all else that shapes the answer.
+
+    All but the program: a version that computes otherwise must not find what another computed.
+    """
     question = orjson.dumps(
         [
+            __version__,
             fingerprint,
             query.shape,
             query.start.isoformat(),

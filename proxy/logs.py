@@ -2,13 +2,21 @@
 
 import logging
 import re
+import sys
+import threading
 from collections.abc import Collection, Mapping
+from types import TracebackType
 from typing import Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from proxy.logs_human import HumanRenderer
+from proxy.tracing.request import log_fields
+
 LogFormat = Literal["auto", "json", "human"]
+
+log = structlog.get_logger(__name__)
 
 _HANDLER = "proxy.logs"
 _SECRET_NAMES = ("token", "password", "secret", "authorization", "cookie")
@@ -51,25 +59,32 @@ class HideSecrets:
         return _CREDENTIALS.sub(lambda found: _MASK + ("@" if found[0].endswith("@") else ""), text)
 
 
-def configure_logs(log_format: LogFormat, stream: TextIO, *, secrets: Collection[str] = ()) -> None:
+def configure_logs(
+    log_format: LogFormat,
+    stream: TextIO,
+    *,
+    secrets: Collection[str] = (),
+    may_colour: bool = True,
+) -> None:
     """Send structlog and the standard library's logging to `stream`, one event a line.
 
-    JSON lines have `timestamp` (UTC, ISO 8601), `level` and `event`. `auto` is
-    `human` on a terminal, else `json`. A second call takes the first one's place.
+    JSON lines have `timestamp` (UTC, ISO 8601), `level` and `event`, and those of
+    a request its `request_id` and, where it is in a trace, `trace_id`. `auto` is
+    `human` on a terminal, else `json`; only a terminal is coloured. A second call
+    takes the first one's place.
     """
     is_terminal = stream.isatty()
     is_human = log_format == "human" or (log_format == "auto" and is_terminal)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_request,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
     ]
     renderer: Processor = (
-        structlog.dev.ConsoleRenderer(
-            colors=is_terminal, exception_formatter=structlog.dev.plain_traceback
-        )
+        HumanRenderer(is_coloured=is_terminal and may_colour)
         if is_human
         else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
@@ -87,7 +102,11 @@ def configure_logs(log_format: LogFormat, stream: TextIO, *, secrets: Collection
     handler.set_name(_HANDLER)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[
+                structlog.stdlib.add_logger_name,
+                *shared,
+                structlog.stdlib.ExtraAdder(),
+            ],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 HideSecrets(secrets),
@@ -100,3 +119,45 @@ def configure_logs(log_format: LogFormat, stream: TextIO, *, secrets: Collection
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+
+
+def log_what_nobody_catches() -> None:
+    """Have exceptions that end a process or a thread, and Python's warnings, logged like the rest.
+
+    For a process of our own: it changes the interpreter's hooks.
+    """
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
+    sys.unraisablehook = _unraisable
+
+
+def _add_request(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    for name, value in log_fields().items():
+        event.setdefault(name, value)
+    return event
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    log.critical("uncaught_exception", exc_info=(kind, error, trace))
+
+
+def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    error = args.exc_value or args.exc_type()
+    log.critical(
+        "uncaught_exception",
+        thread=None if args.thread is None else args.thread.name,
+        exc_info=(args.exc_type, error, args.exc_traceback),
+    )
+
+
+def _unraisable(args: "sys.UnraisableHookArgs") -> None:
+    error = args.exc_value or args.exc_type()
+    log.error(
+        "unraisable_exception",
+        where=repr(args.object),
+        exc_info=(args.exc_type, error, args.exc_traceback),
+    )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import structlog
 
@@ -43,7 +44,9 @@ class Recount:
         """There was a commit: deletes in it are known when this has come round."""
         self._is_due = True
         if self._task is None:
-            self._task = self._background.spawn(self._run(), name="recount", endless=True)
+            # While the proxy leaves there are no new tasks, and nobody to count for.
+            with suppress(RuntimeError):
+                self._task = self._background.spawn(self._run(), name="recount", endless=True)
 
     async def now(self) -> None:
         """Count at once, if a commit came since the last count.

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from proxy.errors import SettingsError
 from proxy.settings_errors import Place, dotted, explain, hint, table_in, words_of
-from proxy.settings_file import read_file
+from proxy.settings_file import parse_file, read_text
 from proxy.settings_tables import (
     CachedRoute,
     CompareTable,
@@ -81,7 +81,9 @@ class Settings(BaseSettings):
     )
     max_range_days: Count = Field(1100, description="Days that one question may span.")
     memory_mb: Count = Field(
-        256, description="Size of the memory tier in MiB of bytes held, not entries."
+        256,
+        description="Size of the memory tier in MiB of bytes held, not entries. Several "
+        "`PROXY_WORKERS` have equal parts of it.",
     )
     entry_ttl_s: Positive = Field(
         604800, description="Seconds that an entry is kept: a bound, not the freshness rule."
@@ -131,7 +133,7 @@ class Settings(BaseSettings):
         description="Connections to the public port that one address may have at a time, in each "
         "process. A proxy in front counts as one address.",
     )
-    workers: Count = Field(1, description="Processes that share the port.")
+    workers: Count = Field(1, description="Processes that share the port: see docs/workers.md.")
     log_format: Literal["auto", "json", "human"] = Field(
         "auto", description="`auto`: `human` on a terminal, else `json`."
     )
@@ -198,15 +200,22 @@ def environment() -> Mapping[str, str]:
 
 
 def load_settings(
-    config: Path | None, overrides: Mapping[str, object], environ: Mapping[str, str]
+    config: Path | None,
+    overrides: Mapping[str, object],
+    environ: Mapping[str, str],
+    *,
+    text: str | None = None,
 ) -> Settings:
     """Settings from `overrides` (None: not given), else `environ`, else the file, else defaults.
 
+    `text` is what stands in the file, where that has been read already.
     Raises SettingsError with one text: a line for each name that is unknown
     and each value that cannot be, in the operator's own spelling.
     """
     unknown: list[str] = []
-    from_file = read_file(config) if config is not None else {}
+    from_file: dict[str, Any] = {}
+    if config is not None:
+        from_file = parse_file(read_text(config) if text is None else text, config)
     from_environ = _from_environ(environ, unknown)
     given = {name: value for name, value in overrides.items() if value is not None}
     merged: dict[str, Any] = {**from_file, **from_environ, **given}

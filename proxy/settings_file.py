@@ -7,16 +7,23 @@ from typing import Any
 from proxy.errors import SettingsError
 
 
-def read_file(config: Path) -> dict[str, Any]:
-    """The settings that `config` gives, `[shadow] rate` under its other name `shadow_rate`.
-
-    Raises SettingsError when it cannot be read, is no TOML, or gives both names.
-    """
+def read_text(config: Path) -> str:
+    """What stands in `config`. Raises SettingsError when it cannot be read."""
     try:
-        found = tomllib.loads(config.read_text(encoding="utf-8"))
+        return config.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(f"The configuration file {config} cannot be read: {reason}") from error
+
+
+def parse_file(text: str, config: Path) -> dict[str, Any]:
+    """The settings that `text` of `config` gives, `[shadow] rate` under its other name
+    `shadow_rate`.
+
+    Raises SettingsError when it is no TOML, or gives both names.
+    """
+    try:
+        found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"The configuration file {config} is not TOML: {error}") from error
     shadow = found.get("shadow")

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from proxy.background import Background
 from proxy.errors import BackendUnavailable
+from proxy.tracing.tracer import NO_TRACING, Position, Tracer, here
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -38,6 +39,7 @@ class _Flight(Generic[V]):
     landed: asyncio.Event = field(default_factory=asyncio.Event)
     outcome: _Brought[V] | _Failed | None = None
     waiters: int = 0
+    position: Position | None = None
 
 
 class SingleFlight(Generic[K, V]):
@@ -47,11 +49,13 @@ class SingleFlight(Generic[K, V]):
     waiting undisturbed, and the load goes on when all have left. A failed
     load raises in every waiter, then is forgotten: the next caller tries
     again. When the load is ended (the proxy leaves), waiters get
-    BackendUnavailable.
+    BackendUnavailable. In a trace the load stands below who began it; the
+    others' waits are linked to it.
     """
 
-    def __init__(self, background: Background) -> None:
+    def __init__(self, background: Background, tracer: Tracer = NO_TRACING) -> None:
         self._background = background
+        self._tracer = tracer
         self._flights: dict[K, _Flight[V]] = {}
 
     async def run(self, key: K, load: Callable[[], Awaitable[V]]) -> Flown[V]:
@@ -62,7 +66,15 @@ class SingleFlight(Generic[K, V]):
             flight = self._depart(key, load)
         flight.waiters += 1
         try:
-            await flight.landed.wait()
+            if led or not self._tracer.is_on:
+                await flight.landed.wait()
+            else:
+                with self._tracer.span("wait for another's load") as span:
+                    try:
+                        await flight.landed.wait()
+                    finally:
+                        # Not before: the load may not have taken its first step then.
+                        span.link(flight.position)
         finally:
             flight.waiters -= 1
         match flight.outcome:
@@ -76,7 +88,8 @@ class SingleFlight(Generic[K, V]):
     def _depart(self, key: K, load: Callable[[], Awaitable[V]]) -> _Flight[V]:
         flight = _Flight[V]()
         try:
-            task = self._background.spawn(_fly(flight, load), name=f"load {key!s}")
+            work = _fly(flight, load, self._tracer)
+            task = self._background.spawn(work, name=f"load {key!s}")
         except RuntimeError as error:
             raise BackendUnavailable(f"no load of {key!r}: {error}", reason="closing") from error
         self._flights[key] = flight
@@ -99,9 +112,11 @@ class SingleFlight(Generic[K, V]):
         return f"<SingleFlight {waiters}>"
 
 
-async def _fly(flight: _Flight[V], load: Callable[[], Awaitable[V]]) -> None:
+async def _fly(flight: _Flight[V], load: Callable[[], Awaitable[V]], tracer: Tracer) -> None:
     try:
-        flight.outcome = _Brought(await load())
+        with tracer.span("load"):
+            flight.position = here()
+            flight.outcome = _Brought(await load())
     except Exception as error:
         flight.outcome = _Failed(error, error.__traceback__)
         if not flight.waiters:

@@ -1,5 +1,9 @@
 """Every Prometheus metric the proxy has. One object, made in app.py, handed to whoever counts."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 LATENCY_BUCKETS_S = (
@@ -7,6 +11,28 @@ LATENCY_BUCKETS_S = (
     0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0,
 )  # fmt: skip
 """One edge is 50 ms: what a miss may take."""
+
+
+GAUGES: Mapping[str, Literal["sum", "max"]] = {
+    "proxy_entries": "sum",
+    "proxy_entry_bytes": "sum",
+    "proxy_watermark_age_seconds": "max",
+    "proxy_split_percent": "max",
+    "proxy_rolled_back": "max",
+}
+"""How each gauge of several processes becomes one. What counts adds up in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Requests so far by route, source and result, and seconds by route and source or place.
+
+    Of seconds: upper edge -> how many in that bucket alone.
+    """
+
+    requests: Mapping[tuple[str, ...], int]
+    seconds: Mapping[tuple[str, ...], Mapping[float, int]]
+    beyond_memory: Mapping[tuple[str, ...], Mapping[float, int]]
 
 
 class Telemetry:
@@ -27,6 +53,14 @@ class Telemetry:
             "proxy_request_seconds",
             "Seconds from the request's headers to the answer handed to the socket.",
             ["route", "source"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.beyond_memory_seconds = Histogram(
+            "proxy_beyond_memory_seconds",
+            "Those of proxy_request_seconds that memory had no answer for, by route and by where "
+            "the optimized answer came from: redis or database.",
+            ["route", "place"],
             buckets=LATENCY_BUCKETS_S,
             registry=self.registry,
         )
@@ -125,18 +159,15 @@ class Telemetry:
 
     def latencies(self, route: str, source: str) -> dict[float, int]:
         """Answers so far by upper edge in seconds, each counted in one bucket only."""
-        counted: dict[float, int] = {}
-        below = 0
-        for metric in self.request_seconds.collect():
-            for sample in metric.samples:
-                labels = sample.labels
-                if not sample.name.endswith("_bucket") or labels["route"] != route:
-                    continue
-                if labels["source"] == source:
-                    edge = float(labels["le"])
-                    counted[edge] = int(sample.value) - below
-                    below = int(sample.value)
-        return counted
+        return _by_bucket(self.request_seconds, "route", "source").get((route, source), {})
+
+    def counted(self) -> Counted:
+        """All requests at this moment. About a millisecond."""
+        return Counted(
+            _by_labels(self.requests, "route", "source", "result"),
+            _by_bucket(self.request_seconds, "route", "source"),
+            _by_bucket(self.beyond_memory_seconds, "route", "place"),
+        )
 
     def answered(self, *results: str) -> int:
         """Requests answered so far for which the cache said one of `results`."""
@@ -148,3 +179,27 @@ class Telemetry:
                 if sample.name.endswith("_total") and sample.labels["result"] in results
             )
         )
+
+
+def _by_labels(counter: Counter, *names: str) -> dict[tuple[str, ...], int]:
+    return {
+        tuple(sample.labels[name] for name in names): int(sample.value)
+        for metric in counter.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    }
+
+
+def _by_bucket(histogram: Histogram, *names: str) -> dict[tuple[str, ...], dict[float, int]]:
+    found: dict[tuple[str, ...], dict[float, int]] = {}
+    for metric in histogram.collect():
+        below = 0
+        for sample in metric.samples:
+            if not sample.name.endswith("_bucket"):
+                # The sum ends the buckets of one child.
+                below = 0
+                continue
+            buckets = found.setdefault(tuple(sample.labels[name] for name in names), {})
+            buckets[float(sample.labels["le"])] = int(sample.value) - below
+            below = int(sample.value)
+    return found

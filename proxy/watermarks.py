@@ -57,6 +57,7 @@ class Watermarks:
         self._counter: Counter | None = None
         self._snapshot: Snapshot | None = None
         self._days = DayStates(rebuild_hold_s)
+        self.holds = self._days.holds
         self._readings: dict[Subject, Reading] = {}
         self._look: asyncio.Task[BackendError | None] | None = None
         self._changed_at: float | None = None

@@ -28,6 +28,8 @@ class ProxyProcess:
     the log lines so far; whoever tests for a crash finds it there.
     """
 
+    program = "proxy"
+
     def __init__(self, database: Path, **settings: object) -> None:
         config = settings.pop("config", None)
         self._arguments = [] if config is None else ["--config", str(config)]
@@ -119,7 +121,7 @@ class ProxyProcess:
         self._listens.clear()
         before = len(self.events("listening"))
         process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", "serve", *self._arguments],
+            [sys.executable, "-m", self.program, "serve", *self._arguments],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

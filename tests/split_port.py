@@ -17,7 +17,7 @@ from proxy.handlers.dashboard import Dashboard
 from proxy.handlers.encodings import Encodings
 from proxy.handlers.fast_lane import Lane
 from proxy.handlers.front import Front
-from proxy.handlers.lane_protocol import LaneServer
+from proxy.handlers.lane_server import LaneServer
 from proxy.handlers.passthrough import SERVER_OPTIONS, Passthrough
 from proxy.handlers.sampling import Sampling
 from proxy.handlers.upstream import open_legacy_session

@@ -12,7 +12,7 @@ from proxy.access.credentials import Credentials, Mark, credentials_of, mark_of
 from proxy.access.doorman import Admission, Doorman, admitted
 from proxy.access.verdict import Refusal, RefusedError, is_let_in
 from proxy.background import Background
-from proxy.errors import BackendError, BackendTimeout
+from proxy.errors import BackendError, BackendTimeout, BackendUnavailable
 from tests.clocks import HandClock
 from tests.waiting import until
 
@@ -444,8 +444,20 @@ async def test_a_failure_of_the_answer_itself_is_told_as_it_is(scene: Scene) -> 
 
 
 async def test_without_a_doorman_all_are_let_in() -> None:
-    async with admitted(None, NOBODY):
-        pass
+    let_in = []
+    for shown in (NOBODY, ANNA):
+        async with admitted(None, shown):
+            let_in.append(shown)
+    assert let_in == [NOBODY, ANNA]
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_status_of_an_application_that_is_down_is_told_apart(status: int) -> None:
+    with pytest.raises(BackendUnavailable):
+        is_let_in(status)
+    with pytest.raises(BackendError) as caught:
+        is_let_in(500)
+    assert not isinstance(caught.value, BackendUnavailable)
 
 
 async def test_closing_lets_nobody_wait(scene: Scene) -> None:

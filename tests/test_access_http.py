@@ -301,6 +301,38 @@ async def test_a_legacy_that_does_not_say_in_time_gets_nobody_an_answer(database
         scene.legacy.may_answer.set()
 
 
+async def test_a_legacy_that_hangs_keeps_nobody_waiting_for_long_and_lets_nobody_in(
+    database: Path,
+) -> None:
+    routes = [{"path": CHART, "key": ["x"], "ttl_s": 1000.0, "shared_between_users": True}]
+    async with guarded(
+        database, legacy_timeout_s=0.2, auth_ttl_s=1.5, cached_routes=routes
+    ) as scene:
+        legacy = scene.legacy
+        question = post("/data", QUESTION, ANNA)
+        assert (await scene.ask(question)).status == 200
+        legacy.may_answer.clear()
+        for n in range(3):
+            reply = await scene.ask(post("/data", QUESTION, basic(f"caller {n}")))
+            assert (reply.status, "retry-after" in reply.headers) == (504, False)
+        asked = len(legacy.asked)
+
+        # Nobody is asked about, and so nobody is let in: neither here nor on the cached route.
+        for data in (post("/data", QUESTION, BERT), get(f"{CHART}?x=1", BERT)):
+            reply = await scene.ask(data)
+            assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+            assert reply.headers["cache-control"] == "no-store"
+            assert "left alone for a moment" in orjson.loads(reply.body)["error"]
+        assert len(legacy.asked) == asked
+        # A word that counts goes on, until its time is over.
+        assert (await scene.ask(question)).status == 200
+        scene.clock.pass_s(1.5)
+
+        legacy.may_answer.set()
+        assert (await scene.ask(question)).status == 200
+        assert_refused(await scene.ask(post("/data", QUESTION, BERT)))
+
+
 async def test_the_configured_page_is_asked_about_the_configured_cookies(database: Path) -> None:
     async with guarded(database, auth_cookies=["session"]) as scene:
         scene.legacy.members = {"session=1"}

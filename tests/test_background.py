@@ -5,9 +5,11 @@ import gc
 from collections.abc import Callable
 
 import pytest
+from multidict import CIMultiDict
 from structlog.testing import capture_logs
 
 from proxy.background import Background
+from proxy.tracing.request import begin, current_request
 from tests.waiting import until
 
 
@@ -180,3 +182,22 @@ async def test_an_error_in_the_body_goes_on_after_the_tasks_have_ended() -> None
     with pytest.raises(KeyError):
         await fails_inside()
     assert work.is_cancelled
+
+
+async def test_a_task_knows_its_request_unless_it_outlives_or_serves_several() -> None:
+    known: dict[str, str] = {}
+
+    async def look(name: str) -> None:
+        request = current_request()
+        known[name] = "nobody" if request is None else request.request_id
+
+    async def request() -> None:
+        begin(CIMultiDict({"X-Request-ID": "mine"}))
+        background.spawn(look("own"), name="own")
+        background.spawn(look("shared"), name="shared", is_shared=True)
+        background.spawn(look("endless"), name="endless", endless=True)
+
+    async with Background() as background:
+        await background.spawn(request(), name="request")
+        await until(lambda: len(background) == 0)
+    assert known == {"own": "mine", "shared": "nobody", "endless": "nobody"}

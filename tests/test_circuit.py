@@ -39,6 +39,18 @@ def test_a_failure_keeps_everything_out_for_the_pause(circuit: Circuit, clock: H
     assert circuit.admit() is None
 
 
+def test_it_tells_how_long_nothing_is_let_through(circuit: Circuit, clock: HandClock) -> None:
+    assert circuit.retry_in_s == 0
+    circuit.failed(admitted(circuit))
+    assert circuit.retry_in_s == 1.0
+    clock.pass_s(0.75)
+    assert circuit.retry_in_s == 0.25
+    clock.pass_s(1)
+    assert circuit.retry_in_s == 0
+    admitted(circuit)
+    assert circuit.retry_in_s == 1.0
+
+
 def test_after_the_pause_one_call_tries(circuit: Circuit, clock: HandClock) -> None:
     circuit.failed(admitted(circuit))
     clock.pass_s(1)

@@ -24,7 +24,8 @@ from proxy.cache.tiered import TieredStore
 from proxy.freshness import Watermark
 from proxy.handlers import fast_lane
 from proxy.handlers.fast_lane import Lane, Question
-from proxy.handlers.lane_protocol import LaneProtocol, LaneServer, is_one_request
+from proxy.handlers.lane_protocol import LaneProtocol, is_one_request
+from proxy.handlers.lane_server import LaneServer
 from proxy.handlers.responses import Wanted
 from proxy.payload import Payload
 from proxy.query import Key, Query

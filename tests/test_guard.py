@@ -69,6 +69,15 @@ def test_too_few_samples_hold_and_are_no_failure(evidence: Evidence, reason: str
     assert reason in decision.reason
 
 
+def test_what_is_lacking_is_said_once() -> None:
+    reason = decide(PLAN, RUNNING, Evidence(), OVER).reason
+    assert reason.split("; ") == [
+        "not enough samples: 0 of 200 compared",
+        "not enough samples: 0 of 200 answers",
+        "not enough samples: 0 of 200 answers timed",
+    ]
+
+
 FAILURES = {
     "mismatch_rate": replace(GOOD, compared=200, mismatched=200, noise_compared=20),
     "structural_rate": replace(GOOD, compared=30, structural=30, noise_compared=3),

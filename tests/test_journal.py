@@ -15,7 +15,9 @@ from proxy.errors import StoreError
 from proxy.rollout.journal import Journal
 from proxy.rollout.ledger import Ledger
 from proxy.rollout.ledger_file import LedgerFile
+from proxy.rollout.redaction import LEFT_OUT, redact
 from proxy.rollout.redis_ledger import RedisLedger
+from proxy.rollout.result import Difference, Kind, Scalar
 from proxy.rollout.sample_codec import LARGEST_BODY_BYTES, TOO_LARGE, UNREADABLE, unpacked
 from proxy.rollout.tallies import (
     COMPARED,
@@ -313,11 +315,11 @@ async def test_days_that_wait_are_bounded(journal: Journal, ledger: LedgerInMemo
 async def test_bodies_are_redacted_before_they_are_kept(
     ledger: LedgerInMemory, clock: HandClock, telemetry: Telemetry
 ) -> None:
-    def redact(document: object) -> object:
+    def without_ids(document: object) -> object:
         assert isinstance(document, dict)
         return {name: value for name, value in document.items() if name != "user_ids"}
 
-    journal = a_journal(ledger, clock, telemetry, redact)
+    journal = a_journal(ledger, clock, telemetry, without_ids)
     secret = {"user_ids": ["u1"], "data": ["x" * 200_000]}
     for body in (secret, {"user_ids": ["u1"], "data": []}):
         journal.note(a_comparison(control=body, candidate=body))
@@ -325,6 +327,49 @@ async def test_bodies_are_redacted_before_they_are_kept(
     for sample in ledger.kept.values():
         for frame in (sample.control, sample.candidate):
             assert list(orjson.loads(unpacked(frame))) == ["data"]
+
+
+async def test_what_tells_users_stays_out_of_the_differences_too(
+    ledger: LedgerInMemory, clock: HandClock, telemetry: Telemetry
+) -> None:
+    def at(path: str, control: Scalar, kind: Kind = "value") -> Difference:
+        field = path.rpartition(".")[2]
+        return a_difference(field, path=path, kind=kind, control=control, candidate=None)
+
+    found = {
+        at("data.*.name", "for ann@example.com only"): "for left out only",
+        at("data.*.name", "x" * 184 + " ann.smith@example.com"): "x" * 184 + " left out",
+        at("data.*.name", "campaign_1"): "campaign_1",
+        at("data.*.spend", 3.5): 3.5,
+        at("data.*.is_new", True): True,
+        at("data.*.user_id", "u-17"): LEFT_OUT,
+        at("data.*.userId", 17): LEFT_OUT,
+        at("data.*.user_details.*.revenue", 3.5): LEFT_OUT,
+        at("data.*.user_details.*", "u-17", "missing_row"): LEFT_OUT,
+        at("data.*.trial_users.*", "u-17", "extra_row"): LEFT_OUT,
+        at("data.*.trial_users", "list of 3", "set"): "list of 3",
+        at("data.*", "campaign_1", "missing_row"): "campaign_1",
+        at(".".join("a" * 80), 1): LEFT_OUT,
+        at("", "list of 3", "type"): "list of 3",
+    }
+    journal = a_journal(ledger, clock, telemetry, redact)
+    journal.note(a_comparison(*found))
+    await journal.flush()
+    (sample,) = ledger.kept.values()
+    assert [one.control for one in sample.head.differences] == list(found.values())
+    assert {one.candidate for one in sample.head.differences} == {None}
+    assert "ann" not in repr(sample.head)
+    assert "u-17" not in repr(sample.head)
+
+
+async def test_an_address_in_a_path_or_a_field_is_left_out(
+    ledger: LedgerInMemory, clock: HandClock, telemetry: Telemetry
+) -> None:
+    journal = a_journal(ledger, clock, telemetry, redact)
+    journal.note(a_comparison(a_difference("ann@example.com")))
+    await journal.flush()
+    (sample,) = ledger.kept.values()
+    assert "ann@example" not in repr(sample)
 
 
 async def test_bodies_that_cannot_be_kept_leave_the_rest_of_the_sample(

@@ -226,6 +226,44 @@ def test_each_address_is_counted_by_itself() -> None:
     assert len(limit) == 2
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff"),
+        ("2001:db8:1:2::1", "2001:0DB8:1:2::2"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+    ],
+)
+def test_who_has_a_network_of_addresses_is_one_caller(one: str, other: str) -> None:
+    limit = ConnectionLimit(2)
+    assert limit.admit(one) is None
+    assert limit.admit(other) is None
+    for address in (one, other):
+        assert limit.admit(address) is not None
+    limit.leave(other)
+    assert limit.admit(one) is None
+    limit.leave(one)
+    limit.leave(other)
+    assert len(limit) == 0
+    assert repr(vars(limit)) == repr(vars(ConnectionLimit(2)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:3::1"),
+        ("fe80::1%eth0", "fe80::2%eth0"),
+        ("fe80::1%eth0", "fe80::1%eth1"),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.2"),
+    ],
+)
+def test_neighbours_are_callers_of_their_own(one: str, other: str) -> None:
+    limit = ConnectionLimit(1)
+    assert limit.admit(one) is None
+    assert limit.admit(other) is None
+
+
 def test_connections_without_an_address_are_not_limited() -> None:
     limit = ConnectionLimit(1)
     assert [limit.admit("") for _ in range(3)] == [None] * 3

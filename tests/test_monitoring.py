@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,11 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.handlers.workers_operations import WorkerMetrics
 from proxy.telemetry import Telemetry
+from tests.programs import program
+from tests.public_port import ask, get, make_database, post, serving
+from tests.redis_server import RedisServer
 
 ROOT = Path(__file__).parent.parent
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -53,6 +56,8 @@ def exposed() -> Mapping[str, frozenset[str]]:
         if isinstance(metric, MetricWrapperBase) and metric._labelnames:
             metric.labels(*("x" for _ in metric._labelnames))
     text = generate_latest(telemetry.registry).decode()
+    # What a supervisor of several workers adds of its own.
+    text += generate_latest(WorkerMetrics().registry).decode()
     samples = (s for family in text_string_to_metric_families(text) for s in family.samples)
     return {sample.name: frozenset(sample.labels) for sample in samples}
 
@@ -249,21 +254,43 @@ def test_the_files_that_the_security_page_names_are_there() -> None:
         assert (ROOT / name).exists(), name
 
 
-def promtool(*words: str) -> None:
-    """Says nothing where the program is not installed: the tests above hold there too."""
-    program = shutil.which("promtool")
-    if program is None:
-        return
-    done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+def promtool(*words: str, told: bytes = b"") -> str:
+    """What it says of what it was `told`. Nothing where it is not installed, which says nothing."""
+    path = program("promtool")
+    if path is None:
+        return ""
+    done = subprocess.run(
+        [path, *words], input=told, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    said = done.stdout.decode()
+    assert done.returncode == 0, said
+    return said
 
 
 def test_prometheus_accepts_its_configuration_where_promtool_is_there() -> None:
     promtool("check", "config", str(PROMETHEUS / "prometheus.yml"))
 
 
+def test_prometheus_accepts_the_rules_where_promtool_is_there() -> None:
+    said = promtool("check", "rules", str(PROMETHEUS / "alerts.yml"))
+    assert not said or f"SUCCESS: {len(RULES)} rules found" in said
+
+
 def test_alerts_fire_when_they_should_where_promtool_is_there() -> None:
     promtool("test", "rules", str(Path(__file__).parent / "alerts.yml"))
+
+
+async def test_prometheus_finds_nothing_wrong_with_a_live_page_where_promtool_is_there(
+    tmp_path: Path,
+) -> None:
+    database = make_database(tmp_path / "tables.db")
+    async with RedisServer() as redis, serving(database, redis_url=redis.url) as running:
+        question = b'{"start_date":"2024-06-21","end_date":"2024-06-30"}'
+        for path in ("/data", "/data", "/analytics/data", "/elsewhere"):
+            await ask(running.url, post(path, question))
+        page = (await ask(running.admin_url, get("/metrics"))).body
+    assert b'proxy_requests_total{result="hit",route="data",source="optimized"} 1.0' in page
+    assert promtool("check", "metrics", told=page) == ""
 
 
 def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.demo.fields import FIELDS
-from proxy.rollout.redaction import LEFT_OUT, is_of_users, redact
+from proxy.rollout.redaction import LEFT_OUT, is_id, is_of_users, redact
 from proxy.shapes import make_shapes
 
 
@@ -97,6 +97,42 @@ def test_the_numbers_and_names_of_an_answer_stay() -> None:
 def test_addresses_are_left_out_of_texts(text: str, kept: str) -> None:
     assert redact({"name": text}) == {"name": kept}
     assert redact([text]) == [kept]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "123",
+        "-12.5",
+        "2024-01-31",
+        "2024-01-31T10:00:00Z",
+        "ann@example.com",
+        "ann%40example.com",
+        "campaign_12345",
+        "user12345",
+        "550e8400-e29b-41d4-a716-446655440000",
+        "$device:18f0c2a9-b3d4-11ee",
+        "d41d8cd98f00b204e9800998ecf8427e",
+        "Xq3dR5aaBBccDDeeFFgg1122",
+    ],
+)
+def test_names_that_stand_for_one_of_many(name: str) -> None:
+    assert is_id(name)
+
+
+def test_the_fields_of_an_answer_are_words_of_a_form() -> None:
+    names = {*FIELDS, *make_shapes()["analytics"].fields, *make_shapes()["dashboard"].fields}
+    names |= {
+        "id",
+        "cost_per_click",
+        "roas_7d",
+        "d30",
+        "level_2",
+        "facade",
+        "revenueAdjusted7d",
+        "",
+    }
+    assert [name for name in names if is_id(name)] == []
 
 
 def test_addresses_are_left_out_of_names() -> None:

@@ -304,9 +304,16 @@ def test_make_takes_the_first_python_that_can_make_an_environment(tmp_path: Path
     assert (venv / ".python").exists()
 
 
+def test_the_browser_tests_say_where_a_browser_is_to_be_had(venv: Path, tmp_path: Path) -> None:
+    done = make("test-browser", venv=venv, environ={"PATH": str(tmp_path / "nothing")})
+    assert done.returncode == 2
+    assert "apt-get install --no-install-recommends chromium" in done.stderr
+
+
 def test_ci_runs_the_checks_and_the_tests() -> None:
     run = ROOT / ".ci" / "run"
     assert os.access(run, os.X_OK)
     lines = run.read_text().splitlines()
     assert "set -euo pipefail" in lines
-    assert lines[-2:] == ["make check", "make test"]
+    made = [line.strip() for line in lines if line.strip().startswith("make ")]
+    assert made == ["make check", "make test", "make test-browser"]

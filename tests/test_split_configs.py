@@ -3,10 +3,7 @@
 nginx itself runs where the machine has it, beside the checks that always run.
 """
 
-import asyncio
 import re
-import shutil
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,12 +19,14 @@ from aiohttp import ClientSession, web
 from proxy.app_listening import _KEEPALIVE_S
 from proxy.demo.show import LEGACY_PORT
 from proxy.settings import Settings
+from tests.nginx import checked, configured, running_nginx, unused_port
+from tests.programs import program
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 NGINX = DEPLOY / "nginx-split.conf"
 ENVOY: dict[str, Any] = yaml.safe_load((DEPLOY / "envoy-split.yaml").read_text())
 QUESTIONS = "/api/dashboard/analytics/data"
-PROGRAM = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+PROGRAM = program("nginx")
 DATA_BLOCKS = ("map", "split_clients")
 """Blocks of nginx whose lines are no directives."""
 
@@ -231,67 +230,22 @@ class Split:
         return [(await self.ask(f"caller-{n}"))[0] for n in callers]
 
 
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def configured(folder: Path, listening: int, share: str, proxy: Upstream, legacy: Upstream) -> Path:
-    """The shipped file with other ports and another share, inside a whole configuration."""
-    text = NGINX.read_text()
-    for old, new in (
-        ("listen 80;", f"listen 127.0.0.1:{listening};"),
-        (f"127.0.0.1:{Settings().port}", f"127.0.0.1:{proxy.port}"),
-        (f"127.0.0.1:{LEGACY_PORT}", f"127.0.0.1:{legacy.port}"),
-        ("10%     split_proxy;", share),
-    ):
-        assert old in text
-        text = text.replace(old, new)
-    folder.mkdir()
-    (folder / "split.conf").write_text(text)
-    temporary = "".join(
-        f"{name}_temp_path {folder}/{name};\n"
-        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    whole = folder / "nginx.conf"
-    whole.write_text(
-        f"daemon off;\nmaster_process off;\npid {folder}/pid;\nerror_log {folder}/error.log;\n"
-        f"events {{}}\nhttp {{ access_log off;\n{temporary}include {folder}/split.conf; }}\n"
-    )
-    return whole
+def changed(listening: int, share: str, proxy: int, legacy: int) -> dict[str, str]:
+    """What is another in a test: its ports and its share."""
+    return {
+        "listen 80;": f"listen 127.0.0.1:{listening};",
+        f"127.0.0.1:{Settings().port}": f"127.0.0.1:{proxy}",
+        f"127.0.0.1:{LEGACY_PORT}": f"127.0.0.1:{legacy}",
+        "10%     split_proxy;": share,
+    }
 
 
 @asynccontextmanager
 async def nginx(folder: Path, share: str, proxy: Upstream, legacy: Upstream) -> AsyncIterator[str]:
-    assert PROGRAM is not None
     listening = unused_port()
-    whole = configured(folder, listening, share, proxy, legacy)
-    process = await asyncio.create_subprocess_exec(
-        PROGRAM, "-c", str(whole), "-p", str(folder), "-e", str(folder / "error.log"),
-        stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        await until_listening(process, listening)
-        yield f"http://127.0.0.1:{listening}"
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
-async def until_listening(process: asyncio.subprocess.Process, port: int) -> None:
-    while True:
-        assert process.returncode is None
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            await asyncio.sleep(0.01)
-            continue
-        writer.close()
-        await writer.wait_closed()
-        return
+    whole = configured(folder, NGINX, changed(listening, share, proxy.port, legacy.port))
+    async with running_nginx(whole, listening) as url:
+        yield url
 
 
 @asynccontextmanager
@@ -303,6 +257,13 @@ async def split_by(folder: Path, share: str) -> AsyncIterator[Split]:
         url = await stack.enter_async_context(nginx(folder, share, proxy, legacy))
         session = await stack.enter_async_context(ClientSession())
         yield Split(url, session, proxy, legacy)
+
+
+def test_nginx_itself_accepts_the_file(tmp_path: Path) -> None:
+    if PROGRAM is None:
+        return
+    whole = configured(tmp_path / "n", NGINX, changed(8080, "10% split_proxy;", 1, 2))
+    assert checked(whole) == ""
 
 
 async def test_nginx_gives_each_caller_one_side_and_a_higher_share_moves_nobody_back(

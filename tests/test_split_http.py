@@ -1,6 +1,7 @@
 """The traffic split as callers of `/analytics/data` see it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,7 +76,7 @@ async def test_without_a_legacy_all_questions_are_ours(database: Path) -> None:
 async def test_answers_are_written_down_only_for_a_guard_that_judges_them(
     database: Path, has_guard: bool
 ) -> None:
-    settings = {"rollout": {}} if has_guard else {}
+    settings: dict[str, Any] = {"rollout": {}} if has_guard else {}
     async with (
         echo_legacy() as legacy,
         serving(database, legacy_url=str(legacy.url), **settings) as running,

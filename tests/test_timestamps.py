@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.timestamps import before, newer
+from proxy.timestamps import before, epoch_s, is_later, newer
 
 fixed = settings(derandomize=True, database=None, deadline=None)
 
@@ -59,3 +59,34 @@ def test_what_comes_before_sorts_before_each_later_spelling(text: str, minutes: 
 @pytest.mark.parametrize("text", ["soon", "", "0001-01-01 00:00:00"])
 def test_what_is_no_time_is_its_own_bound(text: str) -> None:
     assert before(text, 2.0) == text
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_so"),
+    [
+        ("2024-01-01 03:00:01", "2024-01-01 03:00:00", True),
+        ("2024-01-01 03:00:00", "2024-01-01T03:00:00", False),
+        ("2024-01-01T03:00:00", "2024-01-01 03:00:00", False),
+        ("2024-01-01 03:00:00", None, True),
+        (None, "2024-01-01 03:00:00", False),
+        (None, None, False),
+    ],
+)
+def test_a_moment_is_later_however_it_is_spelt(
+    one: str | None, other: str | None, is_so: bool
+) -> None:
+    assert is_later(one, other) is is_so
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-01 00:01:00", 60.0),
+        ("1970-01-01T00:01:00.500000", 60.5),
+        ("1970-01-01T01:00:00+01:00", 0.0),
+        ("yesterday", None),
+        (None, None),
+    ],
+)
+def test_a_text_without_a_zone_is_in_utc(text: str | None, seconds: float | None) -> None:
+    assert epoch_s(text) == seconds

@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass
 
-from proxy.errors import BackendError, ProxyError
+from proxy.errors import BackendError, BackendUnavailable, ProxyError
+
+REFUSALS = frozenset({401, 403})
+"""Statuses that say no."""
+
+_SICK = frozenset({502, 503, 504})
+"""Statuses of an application that is down, whoever is asked about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +29,14 @@ class RefusedError(ProxyError):
 
 
 def is_let_in(status: int) -> bool:
-    """The verdict that a status is. BackendError for one that is none."""
+    """The verdict that a status is. BackendError for one that is none, by its kind why."""
     if 200 <= status < 300:
         return True
     if status in REFUSALS:
         return False
-    raise BackendError(
+    kind = BackendUnavailable if status in _SICK else BackendError
+    raise kind(
         "the legacy application did not say whether the caller is let in: "
         f"it answered {status}, and PROXY_AUTH_URL has to answer 2xx, 401 or 403",
         reason="no_verdict",
     )
-
-
-REFUSALS = frozenset({401, 403})
-"""Statuses that say no."""

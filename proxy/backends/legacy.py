@@ -17,6 +17,8 @@ from proxy.errors import BackendError, BackendTimeout, BackendUnavailable
 from proxy.payload import Payload
 from proxy.query import Query, ShapeName
 from proxy.shapes import Shape
+from proxy.tracing.http import answered, client_span
+from proxy.tracing.tracer import NO_TRACING, Span, Tracer, outgoing
 from proxy.translation import translate_records
 
 ANALYTICS_PATH = "/api/dashboard/analytics/data"
@@ -47,12 +49,14 @@ class LegacyBackend:
         clock: Clock,
         *,
         timeout_s: float,
+        tracer: Tracer = NO_TRACING,
     ) -> None:
         self._url = base_url.with_path(base_url.path.rstrip("/") + ANALYTICS_PATH)
         self._session = session
         self._shapes = shapes
         self._clock = clock
         self._timeout_s = timeout_s
+        self._tracer = tracer
         self._circuit = Circuit(clock, failures=_FAILURES, try_s=timeout_s)
 
     @property
@@ -103,6 +107,10 @@ class LegacyBackend:
         return Answer(Payload.of(body), "legacy", "miss", warnings=warnings)
 
     async def _ask(self, query: Query) -> bytes:
+        with client_span(self._tracer, "POST", self._url) as span:
+            return await self._post(query, span)
+
+    async def _post(self, query: Query, span: Span) -> bytes:
         question = orjson.dumps(
             {
                 "start_date": query.start.isoformat(),
@@ -115,12 +123,14 @@ class LegacyBackend:
             "Content-Type": "application/json",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
+            **outgoing(),
         }
         try:
             async with asyncio.timeout(self._timeout_s):
                 async with self._session.post(
                     self._url, data=question, headers=headers, allow_redirects=False
                 ) as response:
+                    answered(span, response.status)
                     if response.status != 200:
                         raise BackendError(
                             f"the legacy API answers {response.status}", reason="legacy_error"

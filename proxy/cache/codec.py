@@ -27,7 +27,11 @@ from proxy.payload import Payload
 from proxy.query import BREAKDOWNS, LEVELS, Query, ShapeName
 
 VERSION = 2
-"""Goes up with every change of the layout; an unknown one is not read."""
+"""Goes up with every change of the layout; an unknown one is not read.
+
+It also stands in the names of entries, leases and fences, so it goes up when
+those of the latter two change: what versions of another number keep is apart.
+"""
 
 MAX_BODY_BYTES = 256 * 2**20
 """The largest body that is written, and the most that a read may unpack."""

@@ -18,6 +18,9 @@ from proxy.clock import Clock
 from proxy.errors import SettingsError, StoreError
 from proxy.query import Key
 
+LEDGER_FORM = 1
+"""Goes up with every change of what the ledger keeps. Versions of different forms count apart."""
+
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
@@ -67,12 +70,14 @@ class RedisConnection:
         return f"{self._prefix}:fence:{VERSION}:{key}"
 
     def migration_name(self, what: str) -> str:
+        # Without a version: a rollback counts in all of them.
         return f"{self._prefix}:migration:{what}"
 
     def ledger_name(self, what: str) -> str:
-        return f"{self._prefix}:ledger:{what}"
+        return f"{self._prefix}:ledger:{LEDGER_FORM}:{what}"
 
     def duty_name(self, what: str) -> str:
+        # Likewise: one process at a time, of whatever version.
         return f"{self._prefix}:duty:{what}"
 
     async def ask(self, command: str, call: Callable[[], Awaitable[T]]) -> T:

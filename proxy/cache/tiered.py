@@ -12,6 +12,7 @@ from proxy.errors import BackendError, StoreError
 from proxy.query import Key, Query
 from proxy.single_flight import SingleFlight
 from proxy.telemetry import Telemetry
+from proxy.tracing.request import Origin, on_behalf_of, origin
 
 _DELETED_AT_ONCE = 500
 
@@ -40,6 +41,7 @@ class TieredStore:
         self._background = background
         self._pending_limit = pending_limit
         self._pending: dict[Key, Entry] = {}
+        self._origins: dict[Key, Origin] = {}
         self._writer: asyncio.Task[None] | None = None
         # Held for one write to Redis: a delete waits for the put before it.
         self._turn = asyncio.Lock()
@@ -97,13 +99,14 @@ class TieredStore:
             self._count("put_dropped")
             return
         self._pending[key] = entry
+        self._origins[key] = origin()
         if self._writer is None or self._writer.done():
             self._start_writer(self._redis)
 
     def put_now(self, key: Key, entry: Entry) -> None:
         """Keep `entry` in memory alone: Redis is for the holder of a lease to write."""
         # What still waits is older: written later it would undo the holder's write.
-        self._pending.pop(key, None)
+        self._unqueue(key)
         self._memory.put_now(key, entry)
 
     def keep_encoding(self, key: Key, etag: str, coding: str, data: bytes) -> None:
@@ -118,7 +121,7 @@ class TieredStore:
         # Both at once and before any await: a put from now on is after this.
         here = {key for key in wanted if key in self._memory or key in self._pending}
         for key in here:
-            self._pending.pop(key, None)
+            self._unqueue(key)
         self._memory.delete_now(here)
         if self._redis is None or not wanted:
             return len(here)
@@ -144,7 +147,7 @@ class TieredStore:
         known = [*self._memory.entries(), *self._pending.items()]
         here = {key for key, entry in known if is_meant(entry.query)}
         for key in here:
-            self._pending.pop(key, None)
+            self._unqueue(key)
         self._memory.delete_now(here)
         if self._redis is None:
             return Purged(len(here), is_complete=True)
@@ -217,7 +220,9 @@ class TieredStore:
 
     def _start_writer(self, redis: SharedStore) -> None:
         try:
-            self._writer = self._background.spawn(self._write(redis), name="redis-writes")
+            self._writer = self._background.spawn(
+                self._write(redis), name="redis-writes", is_shared=True
+            )
         except RuntimeError:
             # The proxy is leaving.
             self._drop_pending()
@@ -237,17 +242,23 @@ class TieredStore:
             return
         key, entry = first
         try:
-            await redis.put(key, entry)
+            with on_behalf_of(self._origins[key]):
+                await redis.put(key, entry)
         except StoreError:
             self._count("put")
         # A newer one that came meanwhile stays, and is written next.
         if self._pending.get(key) is entry:
-            del self._pending[key]
+            self._unqueue(key)
+
+    def _unqueue(self, key: Key) -> None:
+        self._pending.pop(key, None)
+        self._origins.pop(key, None)
 
     def _drop_pending(self) -> None:
         for _ in self._pending:
             self._count("put_dropped")
         self._pending.clear()
+        self._origins.clear()
 
     def _count(self, operation: str) -> None:
         self._telemetry.store_errors.labels("redis", operation).inc()

@@ -12,8 +12,12 @@ import uvloop
 
 from proxy.app import run_proxy
 from proxy.commands.options import Config, DatabaseFile, MetaDatabaseFile
-from proxy.logs import configure_logs
-from proxy.settings import Settings, environment, load_settings
+from proxy.commands.supervising import Terminal, read_plan, supervise_until_told
+from proxy.logs import configure_logs, log_what_nobody_catches
+from proxy.settings import Settings, environment
+from proxy.tracing.wanted import tracing_secrets
+
+log = structlog.get_logger(__name__)
 
 
 def serve(
@@ -32,6 +36,15 @@ def serve(
         str | None,
         typer.Option(metavar="URL", help="The shared cache tier. Without it: memory only."),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Processes that share the port, each on a core of its own. Above 1, one that "
+            "ends is replaced, and SIGHUP replaces all, one by one, with the configuration file "
+            "read again. Else 1.",
+        ),
+    ] = None,
 ) -> None:
     """Answer the dashboard's questions until told to stop (Ctrl-C or SIGTERM).
 
@@ -46,14 +59,30 @@ def serve(
         "meta_database": meta_database,
         "legacy_url": legacy_url,
         "redis_url": redis_url,
+        "workers": workers,
     }
-    settings = load_settings(config, given, environment())
-    configure_logs(settings.log_format, sys.stderr, secrets=_secrets(settings))
-    _tune()
-    uvloop.run(_serve(settings))
+    plan = read_plan(config, given)
+    set_up_logs(plan.settings)
+    if plan.settings.workers > 1:
+        uvloop.run(supervise_until_told(plan, given, lambda: read_plan(config, given)))
+        return
+    tune()
+    uvloop.run(_serve(plan.settings))
 
 
-def _tune() -> None:
+def set_up_logs(settings: Settings) -> None:
+    """The logs of this process, on stderr. NO_COLOR is of https://no-color.org."""
+    environ = environment()
+    configure_logs(
+        settings.log_format,
+        sys.stderr,
+        secrets=[*_secrets(settings), *tracing_secrets(environ)],
+        may_colour=not environ.get("NO_COLOR") and environ.get("TERM") != "dumb",
+    )
+    log_what_nobody_catches()
+
+
+def tune() -> None:
     """Suit the interpreter to a server that makes thousands of dicts per answer in a thread."""
     # They die together when the answer is rendered: collecting in between finds nothing.
     gc.collect()
@@ -68,9 +97,18 @@ async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    terminal = Terminal()
+
+    def hang_up() -> None:
+        if terminal.is_gone:
+            stop.set()
+        else:
+            log.warning("nothing_to_reload", why="one process alone reads its settings at start")
+
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     async with run_proxy(settings):
         await stop.wait()
-    structlog.get_logger(__name__).info("stopped")
+    log.info("stopped")
 
 
 def _secrets(settings: Settings) -> list[str]:

@@ -30,6 +30,7 @@ from proxy.errors import SettingsError
 from proxy.handlers.admin_jobs import job_as_json
 from proxy.logs import configure_logs
 from proxy.settings import Settings, environment, load_settings
+from proxy.tracing.tracer import NO_TRACING
 
 _PAUSE_S = 0.2
 
@@ -118,7 +119,7 @@ async def _warm_here(settings: Settings, queries: Which, tell: Tell) -> dict[str
     # A warning must be seen; what else happens, the bar shows.
     logging.getLogger().setLevel(logging.WARNING)
     own = {"host": "127.0.0.1", "port": 0, "admin_host": "127.0.0.1", "admin_port": 0}
-    async with run_proxy(settings.model_copy(update=own)) as running:
+    async with run_proxy(settings.model_copy(update=own), tracer=NO_TRACING) as running:
         job = running.warmup.ask(queries.value)
         while not job.is_over:
             tell(job_as_json(job))

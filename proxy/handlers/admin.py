@@ -6,7 +6,7 @@ from typing import Protocol
 from aiohttp import web
 
 from proxy import __version__
-from proxy.audit import Audit
+from proxy.audit import Audit, Record
 from proxy.clock import Clock
 from proxy.errors import RequestError
 from proxy.handlers.admin_access import make_guard
@@ -74,8 +74,9 @@ class Admin:
             web.get("/audit", self._read_audit),
         ]
 
-    async def _status(self, request: web.Request) -> web.Response:
-        status = {
+    async def status(self) -> dict[str, object]:
+        """How the proxy is, as JSON values."""
+        status: dict[str, object] = {
             "version": __version__,
             "uptime_s": round(self._clock.monotonic() - self._started, 3),
             "freshness": self._freshness(),
@@ -88,8 +89,10 @@ class Admin:
             "sources": await self._sources(),
             "jobs": [job_as_json(job) for job in self._jobs.latest(_JOBS_SHOWN)],
         }
-        more = {name: section() for name, section in self._sections.items()}
-        return respond(status | more)
+        return status | {name: section() for name, section in self._sections.items()}
+
+    async def _status(self, request: web.Request) -> web.Response:
+        return respond(await self.status())
 
     async def _rebuild(self, request: web.Request) -> web.Response:
         asked = await read_asked(request, {"action"})
@@ -106,19 +109,7 @@ class Admin:
     async def _read_audit(self, request: web.Request) -> web.Response:
         limit = limit_of(request, default=100, most=1000)
         return respond(
-            {
-                "entries": [
-                    {
-                        "at": instant(record.at),
-                        "author": record.author,
-                        "action": record.action,
-                        "before": record.before,
-                        "after": record.after,
-                        "reason": record.reason,
-                    }
-                    for record in self._audit.latest(limit)
-                ]
-            }
+            {"entries": [record_as_json(record) for record in self._audit.latest(limit)]}
         )
 
     def _freshness(self) -> dict[str, str | None]:
@@ -129,3 +120,14 @@ class Admin:
             "computed_at": self._watermarks.computed_at,
             "since": None if ago_s is None else instant(self._clock.now() - ago_s),
         }
+
+
+def record_as_json(record: Record) -> dict[str, object]:
+    return {
+        "at": instant(record.at),
+        "author": record.author,
+        "action": record.action,
+        "before": record.before,
+        "after": record.after,
+        "reason": record.reason,
+    }

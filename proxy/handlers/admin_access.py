@@ -33,10 +33,7 @@ def make_guard(token: str | None) -> Middleware:
         except web.HTTPException as error:
             if error.status < 400:
                 raise
-            response = failure(error.status, error.reason)
-            if isinstance(error, web.HTTPMethodNotAllowed):
-                response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
-            return response
+            return as_failure(error)
 
     return guard
 
@@ -45,6 +42,21 @@ def failure(status: int, text: str) -> web.Response:
     """`{"success": false, "error": text}`."""
     body = orjson.dumps({"success": False, "error": text})
     return web.Response(body=body, status=status, content_type="application/json")
+
+
+def as_failure(error: web.HTTPException) -> web.Response:
+    """What aiohttp refuses by itself: no such path, no such method, a body that is too long."""
+    match error:
+        case web.HTTPMethodNotAllowed():
+            allowed = sorted(error.allowed_methods)
+            text = f"{error.method[:40]!a} is not for this path. Must be one of: {allowed}"
+            response = failure(error.status, text)
+            response.headers["Allow"] = ", ".join(allowed)
+            return response
+        case web.HTTPNotFound():
+            return failure(error.status, "no such path: GET /admin/openapi.json lists them")
+        case _:
+            return failure(error.status, error.text or error.reason)
 
 
 def _refuse_unknown(request: web.Request, token: str) -> web.Response | None:

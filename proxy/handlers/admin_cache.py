@@ -137,4 +137,5 @@ def _as_json(told: Explanation, now: float) -> dict[str, Any]:
         "cost_ms": None if found is None else round(found.entry.cost_ms, 3),
         "fresh": told.is_fresh,
         "side": told.side,
+        "split_percent": told.split_percent,
     }

@@ -22,7 +22,7 @@ from proxy.rollout.tallies import sum_of
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _KNOWN = ("limit", "field", "level", "since")
-_LONGEST_FIELD = 100
+LONGEST_FIELD = 100
 _MOST_FOR_CONTRACT = 20
 _MOST_CONTRACT_BYTES = 16 * 2**20
 """Of JSON, both sides together: parsed it takes ten times as much."""
@@ -192,9 +192,9 @@ def _refuse_unknown(request: web.Request, known: Sequence[str]) -> None:
 
 def _field(request: web.Request) -> str | None:
     field = request.query.get("field")
-    if field is not None and not 0 < len(field) <= _LONGEST_FIELD:
+    if field is not None and not 0 < len(field) <= LONGEST_FIELD:
         raise RequestError(
-            f"Invalid field parameter. Must be a field's name, of at most {_LONGEST_FIELD}"
+            f"Invalid field parameter. Must be a field's name, of at most {LONGEST_FIELD}"
         )
     return field
 

@@ -18,7 +18,7 @@ from proxy.handlers.admin_request import (
 from proxy.jobs import Job, Jobs
 from proxy.warmup import Warmup
 
-_MOST_QUERIES = 5000
+MOST_QUERIES = 5000
 
 
 class AdminJobs:
@@ -50,13 +50,13 @@ class AdminJobs:
         match wanted:
             case "usual" | "popular" | "all":
                 return self._warmup.ask(wanted)
-            case list() if 0 < len(wanted) <= _MOST_QUERIES:
+            case list() if 0 < len(wanted) <= MOST_QUERIES:
                 return self._warmup.ask_for(
                     [query for raw in wanted for query in questions_of(raw, self._limits)]
                 )
         raise RequestError(
             "Invalid queries field. Must be usual, popular, all or a list of"
-            f" 1 to {_MOST_QUERIES} objects of parameters"
+            f" 1 to {MOST_QUERIES} objects of parameters"
         )
 
     async def _list(self, request: web.Request) -> web.Response:

@@ -13,7 +13,7 @@ from proxy.errors import RequestError
 from proxy.query import Query, ShapeName
 
 _OF_ANALYTICS = frozenset({"group_by", "include_mixpanel", "enable_breakdown_mapping"})
-_LONGEST_TEXT = 500
+LONGEST_TEXT = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ async def read_asked(request: web.Request, known: Collection[str]) -> Asked:
 
     No body is an empty object. Without `author` it is the caller's address.
     """
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise RequestError("Invalid request body. Must not be compressed")
     body = await request.read()
     try:
         fields = orjson.loads(body) if body.strip() else {}
@@ -93,6 +95,6 @@ def _text(fields: dict[str, Any], name: str) -> str:
     text = fields.pop(name, None)
     if text is None:
         return ""
-    if not isinstance(text, str) or len(text) > _LONGEST_TEXT:
-        raise RequestError(f"Invalid {name} field. Must be a text of at most {_LONGEST_TEXT}")
+    if not isinstance(text, str) or len(text) > LONGEST_TEXT:
+        raise RequestError(f"Invalid {name} field. Must be a text of at most {LONGEST_TEXT}")
     return text

@@ -1,7 +1,5 @@
 """A request to one of our routes that the legacy answers: handed on, marked, counted."""
 
-import uuid
-
 import structlog
 from aiohttp import web
 
@@ -10,6 +8,8 @@ from proxy.handlers.passthrough import Passthrough
 from proxy.handlers.responses import CACHE_NAME
 from proxy.rollout.capture import Capture
 from proxy.telemetry import Telemetry
+from proxy.tracing.request import printable as printable
+from proxy.tracing.request import request_id_of
 
 log = structlog.get_logger(__name__)
 
@@ -50,12 +50,5 @@ class Bypass:
 
 
 def request_id(request: web.BaseRequest) -> str:
-    """The caller's, else a new one."""
-    return printable(request.headers.get("X-Request-ID", "")) or uuid.uuid4().hex
-
-
-def printable(asked_id: str) -> str:
-    """A caller's request id as far as it may stand in a header and a log line."""
-    if len(asked_id) > 200 or not asked_id.isascii() or not asked_id.isprintable():
-        return ""
-    return asked_id
+    """The caller's, else a new one: the same for all that is done for the request."""
+    return request_id_of(request.headers)

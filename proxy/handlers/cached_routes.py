@@ -1,7 +1,6 @@
 """Legacy routes whose answers are kept: request to question, answer to response."""
 
 import asyncio
-import uuid
 from collections.abc import Iterable, Mapping
 
 import structlog
@@ -15,7 +14,7 @@ from proxy.cached_reply import LegacyReply
 from proxy.cached_route import Asked, PastCacheError, Target, check_headers, understand
 from proxy.clock import Clock
 from proxy.errors import BackendError, RequestError, SettingsError
-from proxy.handlers.bypass import printable
+from proxy.handlers.bypass import printable, request_id
 from proxy.handlers.dashboard import BODY_TIMEOUT_S, ROUTES
 from proxy.handlers.encodings import Encodings
 from proxy.handlers.failures import failure_response
@@ -194,4 +193,4 @@ def _cut_short(error: RequestError) -> web.Response:
 def _request_id(request: web.BaseRequest, *, is_hit: bool = False) -> str:
     """The caller's own; one of ours where it has none, but not on a hit."""
     asked_id = printable(request.headers.get("X-Request-ID", ""))
-    return asked_id or ("" if is_hit else uuid.uuid4().hex)
+    return asked_id or ("" if is_hit else request_id(request))

@@ -1,7 +1,6 @@
 """The routes that we answer ourselves: request to Query, Answer to response."""
 
 import asyncio
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -27,6 +26,7 @@ from proxy.query import Query, ShapeName
 from proxy.read_through import ReadThrough
 from proxy.rollout.split import Variant
 from proxy.telemetry import Telemetry
+from proxy.tracing.parent import PARENT
 
 log = structlog.get_logger(__name__)
 
@@ -49,8 +49,9 @@ _ROUTES = {
     "/analytics/data/optimized": Route("optimized", "analytics"),
     "/analytics/data": Route("analytics", "analytics", is_split=True),
 }
+MOUNTS = ("", "/api/dashboard")
 ROUTES: Mapping[str, Route] = {
-    f"{mount}{path}": route for path, route in _ROUTES.items() for mount in ("", "/api/dashboard")
+    f"{mount}{path}": route for path, route in _ROUTES.items() for mount in MOUNTS
 }
 
 
@@ -172,7 +173,7 @@ class Dashboard:
         coding, body = await self._encodings.body(answer, headers.get("Accept-Encoding", ""))
         asked_id = printable(headers.get("X-Request-ID", ""))
         if_none_match = headers.get("If-None-Match", "")
-        own_id = asked_id or ("" if answer.result == "hit" else uuid.uuid4().hex)
+        own_id = asked_id or ("" if answer.result == "hit" else request_id(request))
         wanted = Wanted(coding, if_none_match, own_id)
         rendered = render_answer(answer, wanted, body, now=self._clock.now(), more=more)
         is_kept = answer.is_stored and answer.source == "optimized"
@@ -199,7 +200,8 @@ class Dashboard:
 
     def _is_ours_by_its_bytes(self, request: web.BaseRequest, route: Route) -> bool:
         """By the split of this moment, not of the one when the request was dealt to us."""
-        if TOKEN in request.headers:
+        # Whoever is traced sends other bytes each time: they would only fill the lane.
+        if TOKEN in request.headers or PARENT in request.headers:
             return False
         address = request.remote or ""
         return not route.is_split or self._variants.is_ours_by_its_bytes(request.headers, address)
@@ -255,6 +257,9 @@ class Dashboard:
     def _count(self, route: Route, answer: Answer, seconds: float) -> None:
         self._telemetry.requests.labels(route.word, answer.source, answer.result).inc()
         self._telemetry.request_seconds.labels(route.word, answer.source).observe(seconds)
+        if answer.source == "optimized" and (answer.result != "hit" or answer.detail == "redis"):
+            place = "redis" if answer.result == "hit" else "database"
+            self._telemetry.beyond_memory_seconds.labels(route.word, place).observe(seconds)
 
 
 def _is_short(request: web.BaseRequest) -> bool:

@@ -14,11 +14,13 @@ from proxy.access.doorman import Doorman
 from proxy.answer import Answer
 from proxy.clock import Clock
 from proxy.freshness import Watermark
+from proxy.handlers.lane_trace import LaneTrace
 from proxy.handlers.responses import Rendered, Wanted, age_s, render_answer
 from proxy.query import Query
 from proxy.read_through import ReadThrough
 from proxy.rollout.shadow import Shadow
 from proxy.telemetry import Telemetry
+from proxy.tracing.tracer import NO_TRACING, Tracer, standing_at
 
 _LONGEST_RAW = 8192
 _MOST_REMEMBERED = 4096
@@ -51,9 +53,11 @@ class _Prepared:
     count_hit: Callable[[], None]
     observe_s: Callable[[float], None]
     shadow: Shadow | None = None
+    trace: LaneTrace | None = None
     watermark: Watermark | None = None
     etag: str = ""
     lasting: bytes = b""
+    status: int = 200
     has_body: bool = True
     second: int = -1
     head: bytes = b""
@@ -76,14 +80,17 @@ class Lane:
         *,
         shadow: Shadow | None = None,
         doorman: Doorman | None = None,
+        tracer: Tracer = NO_TRACING,
     ) -> None:
         self._read_through = read_through
         self._clock = clock
         self._telemetry = telemetry
         self._shadow = shadow
         self._doorman = doorman
+        self._tracer = tracer
         self._remembered: dict[bytes, _Prepared] = {}
         self._has_looked = False
+        self.is_closed = False
 
     def remember(self, raw: bytes | None, question: Question, headers: Headers) -> None:
         """Note that a request of the bytes `raw` is `question`; None: its bytes are not known.
@@ -92,9 +99,10 @@ class Lane:
         a `forget` between that look and this call would be undone. `headers` are
         those in `raw`: they say who asks.
         """
-        if raw is None or len(raw) > _LONGEST_RAW:
+        if raw is None or len(raw) > _LONGEST_RAW or self.is_closed:
             return
         mark = None
+        trace = LaneTrace(self._tracer, raw, question.route) if self._tracer.is_on else None
         if self._doorman is not None:
             raw, mark = self._doorman.hash(raw), self._doorman.mark_of(headers)
         if raw in self._remembered:
@@ -107,10 +115,16 @@ class Lane:
             self._telemetry.requests.labels(question.route, "optimized", "hit").inc,
             self._telemetry.request_seconds.labels(question.route, "optimized").observe,
             self._shadow if question.is_split else None,
+            trace,
         )
 
     def forget(self) -> None:
         """Drop all questions: something that their bytes do not say has changed."""
+        self._remembered.clear()
+
+    def close(self) -> None:
+        """Answer nothing any more: its heads cannot say that an answer is the last one."""
+        self.is_closed = True
         self._remembered.clear()
 
     def pieces(
@@ -152,9 +166,14 @@ class Lane:
         if prepared.second != second:
             prepared.head = prepared.lasting + _tail(entry.stored_at, now)
             prepared.second = second
+        position = None
+        if prepared.trace is not None:
+            seconds = clock.monotonic() - started
+            position = prepared.trace(prepared.status, at=now - seconds, seconds=seconds)
         shadow = prepared.shadow
         if shadow is not None and shadow.rate and shadow.wants():
-            shadow.offer(question.query, payload.body, entry.watermark.token)
+            with standing_at(position):
+                shadow.offer(question.query, payload.body, entry.watermark.token)
         prepared.count_hit()
         prepared.observe_s(clock.monotonic() - started)
         return prepared.head, body if prepared.has_body else b""
@@ -166,6 +185,7 @@ class Lane:
         question = prepared.question
         rendered = render_answer(answer, question.wanted, body, now=now, more=question.more)
         prepared.lasting = _lasting(rendered)
+        prepared.status = rendered.status
         prepared.has_body = rendered.status == 200 and not question.is_head
         prepared.second = -1
 

@@ -4,18 +4,15 @@ What a request is, where it begins and when it may be answered out of the parser
 sight is decided here; what the answer is, is not.
 """
 
+import asyncio
+import select
 from typing import Any
 
-import orjson
-import structlog
 from aiohttp import web
-from aiohttp.http import HttpVersion11, RawRequestMessage
-from aiohttp.web_protocol import RequestHandler, RequestPayloadError
+from aiohttp.http import HttpVersion11
 
 from proxy.handlers.fast_lane import Lane
-from proxy.handlers.limits import LimitedHandler
-
-log = structlog.get_logger(__name__)
+from proxy.handlers.strict_protocol import StrictHandler
 
 _JOINED_BYTES = 128 * 1024
 """Up to here head and body go out as one piece: copying is cheaper than a second call."""
@@ -23,7 +20,7 @@ _LONGEST_LENGTH = 15
 _UNUSUAL = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"x-request-id", b"trailer"})
 
 
-class LaneProtocol(LimitedHandler):
+class LaneProtocol(StrictHandler):
     """A connection with limits, and with a look at the lane before the parser.
 
     Bytes are taken for a whole request only where nothing else can be: the
@@ -32,14 +29,13 @@ class LaneProtocol(LimitedHandler):
     goes the usual way until it closes.
     """
 
-    __slots__ = ("_is_broken", "_is_idle", "_is_tracked", "_lane", "raw_request")
+    __slots__ = ("_is_idle", "_is_tracked", "_lane", "raw_request")
 
     def __init__(self, manager: web.Server, lane: Lane, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._lane = lane
         self._is_tracked = True
         self._is_idle = True
-        self._is_broken = False
         self.raw_request: bytes | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -63,63 +59,33 @@ class LaneProtocol(LimitedHandler):
             super().data_received(data)
             if len(self._messages) != 1:
                 self._lose_track()
-        elif not self._is_broken:
+        else:
             if data:
                 # Pipelined, split or upgraded: where the next request begins
                 # is for the parser alone to know from here on.
                 self._lose_track()
             super().data_received(data)
-        if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
-            self._break_off()
+
+    def leave(self, since: float, grace_s: float) -> None:
+        """Close it if it has been idle for `grace_s` after `since`, a time of the loop.
+
+        What has reached this machine by now is read and answered, not cut off.
+        """
+        waiter, transport = self._waiter, self.transport
+        is_idle = waiter is not None and not waiter.done() and not self._messages
+        if transport is None or not is_idle or self._head_bytes:
+            return
+        last_used = self._next_keepalive_close_time - self._keepalive_timeout
+        if self._loop.time() >= max(since, last_used) + grace_s and not _has_unread(transport):
+            self.force_close()
 
     def _lose_track(self) -> None:
         self._is_tracked = False
         self.raw_request = None
 
-    def _break_off(self) -> None:
-        """The bytes are malformed; the parser tells none of the bodies that it has begun.
-
-        Whoever reads such a body would wait for ever. Its request's answer is
-        then the last one: the parser's own complaint would answer nothing.
-        """
-        bodies = [body for _, body in self._messages]
-        if self._current_request is not None:
-            bodies.append(self._current_request.content)
-        broken = [body for body in bodies if not body.is_eof()]
-        for body in broken:
-            body.set_exception(RequestPayloadError("malformed"))
-            body.feed_eof()
-        if broken:
-            self._messages.pop()
-            self._is_broken = True
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """What aiohttp itself refuses, in the one error shape of the proxy."""
-        if request.writer.output_size > 0:
-            # A second head in the middle of the first answer's body would be read as data.
-            raise ConnectionError("the answer has begun already")
-        if status >= 500:
-            log.error("handler_failed", error=repr(exc), exc_info=exc)
-        text = "Internal error" if status >= 500 else f"Bad request: {message or 'malformed HTTP'}"
-        response = web.Response(
-            status=status,
-            body=orjson.dumps({"success": False, "error": text.splitlines()[0][:200]}),
-            content_type="application/json",
-        )
-        response.force_close()
-        return response
-
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        if self._is_broken and not self._messages:
-            resp.force_close()
         finished = await super().finish_response(request, resp, start_time)
         response, is_gone = finished
         # After a last answer nothing is a request any more, and before one that
@@ -130,15 +96,10 @@ class LaneProtocol(LimitedHandler):
         return finished
 
 
-class LaneServer(web.Server):
-    """A server whose connections look at the lane first."""
-
-    def __init__(self, handler: Any, lane: Lane, **kwargs: Any) -> None:
-        super().__init__(handler, **kwargs)
-        self._lane = lane
-
-    def __call__(self) -> RequestHandler:
-        return LaneProtocol(self, self._lane, loop=self._loop, **self._kwargs)
+def _has_unread(transport: asyncio.BaseTransport) -> bool:
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def raw_bytes_of(request: web.BaseRequest) -> bytes | None:

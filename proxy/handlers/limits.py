@@ -6,6 +6,7 @@ fed, and refuses what the parser lets through but others read otherwise.
 
 import asyncio
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 import orjson
@@ -35,7 +36,10 @@ _USUAL = Patience()
 
 
 class ConnectionLimit:
-    """Counts connections by address. One without an address (a Unix socket) is always let in."""
+    """Counts connections by address, and those of IPv6 by their network of 64 bits.
+
+    One without an address (a Unix socket) is always let in.
+    """
 
     def __init__(self, most_per_address: int) -> None:
         self._most = most_per_address
@@ -44,6 +48,7 @@ class ConnectionLimit:
 
     def admit(self, address: str) -> bytes | None:
         """None: counted until `leave`. Else what to say to the caller before it is closed."""
+        address = _caller(address)
         count = self._open.get(address, 0)
         if address and count >= self._most:
             if address not in self._told:
@@ -54,6 +59,7 @@ class ConnectionLimit:
         return None
 
     def leave(self, address: str) -> None:
+        address = _caller(address)
         left = self._open.pop(address) - 1
         self._told.discard(address)
         if left:
@@ -225,6 +231,22 @@ class LimitedHandler(RequestHandler):
             self._began_at = self._loop.time()
             return self._patience.head_s
         return self._patience.head_s - passed_s
+
+
+def _caller(address: str) -> str:
+    """What counts as one caller: IPv6 gives each a network with more addresses than can be had.
+
+    Link-local addresses are apart, for there one network has all of the neighbours.
+    """
+    if ":" not in address:
+        return address
+    found = ip_address(address)
+    assert isinstance(found, IPv6Address)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    if found.is_link_local:
+        return address
+    return f"{IPv6Address(int(found) >> 64 << 64)}/64"
 
 
 def _why_refused(message: RawRequestMessage | _ErrInfo) -> _ErrInfo | None:

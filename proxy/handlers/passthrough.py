@@ -27,6 +27,9 @@ from proxy.handlers.upstream import HEADER_LIMIT_BYTES
 from proxy.handlers.websocket import Tunnel
 from proxy.rollout.capture import Capture
 from proxy.telemetry import Telemetry
+from proxy.tracing.http import answered, client_span, replace_parent
+from proxy.tracing.request import ID_HEADER, request_id_of
+from proxy.tracing.tracer import NO_TRACING, Tracer
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -58,12 +61,14 @@ class Passthrough:
         session: aiohttp.ClientSession,
         telemetry: Telemetry,
         timeout_s: float = 120.0,
+        tracer: Tracer = NO_TRACING,
     ) -> None:
         self._legacy_url = legacy_url
         self._credentials = None if legacy_url is None else basic_credentials(legacy_url)
         self._session = session
         self._telemetry = telemetry
         self._timeout_s = timeout_s
+        self._tracer = tracer
         self._tunnels: set[Tunnel] = set()
 
     async def forward(
@@ -91,7 +96,8 @@ class Passthrough:
                     await legacy.wait_for_close()
         except ProxyError as error:
             self._count(error)
-            return failure_response(error, headers=extra_headers)
+            own = {ID_HEADER: request_id_of(request.headers), **extra_headers}
+            return failure_response(error, headers=own)
 
     def hang_up(self) -> None:
         """End every WebSocket: they would hold up a shutdown for as long as they like."""
@@ -105,10 +111,18 @@ class Passthrough:
             )
         if request.method == "CONNECT":
             raise RequestError("the method CONNECT is not for this server")
+        with client_span(self._tracer, request.method, self._legacy_url) as span:
+            response = await self._answer(request, body, self._legacy_url)
+            answered(span, response.status)
+        return response
+
+    async def _answer(
+        self, request: web.BaseRequest, body: bytes | None, legacy_url: URL
+    ) -> aiohttp.ClientResponse:
         upload = Upload(request, body, timeout_s=self._timeout_s)
         asked = self._session.request(
             request.method,
-            target_url(self._legacy_url, request.raw_path),
+            target_url(legacy_url, request.raw_path),
             headers=self._headers(request, body),
             data=upload if upload.has_body else None,
             allow_redirects=False,
@@ -127,6 +141,7 @@ class Passthrough:
     def _headers(self, request: web.BaseRequest, body: bytes | None) -> Mapping[str, str]:
         hop = Hop(request.remote or "", request.scheme, request.version)
         headers = request_headers(request.headers, hop, upgrades=_wants_websocket(request))
+        replace_parent(headers)
         if self._credentials is not None:
             headers.setdefault("Authorization", self._credentials)
         if body:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import web
+from multidict import CIMultiDict
 from yarl import URL
 
 from proxy.cached_reply import LegacyReply
@@ -19,6 +20,8 @@ from proxy.handlers.forwarded import (
     response_headers,
     target_url,
 )
+from proxy.tracing.http import answered, client_span, replace_parent
+from proxy.tracing.tracer import NO_TRACING, Tracer
 
 LARGEST_REPLY = 64 * 2**20
 """Bytes of an answer that is read as a whole; a longer one is only passed through."""
@@ -45,9 +48,15 @@ class LegacyDesk:
     """
 
     def __init__(
-        self, legacy_url: URL, session: aiohttp.ClientSession, *, timeout_s: float
+        self,
+        legacy_url: URL,
+        session: aiohttp.ClientSession,
+        *,
+        timeout_s: float,
+        tracer: Tracer = NO_TRACING,
     ) -> None:
         self._legacy_url = legacy_url
+        self._tracer = tracer
         self._session = session
         self._timeout_s = timeout_s
         self._credentials = basic_credentials(legacy_url)
@@ -64,17 +73,21 @@ class LegacyDesk:
 
     async def ask(self, onward: Onward) -> LegacyReply:
         try:
-            async with (
-                asyncio.timeout(self._timeout_s),
-                self._session.request(
-                    onward.method,
-                    target_url(self._legacy_url, onward.raw_path),
-                    headers=onward.headers,
-                    data=onward.body or None,
-                    allow_redirects=False,
-                ) as response,
-            ):
-                return await _whole(response)
+            with client_span(self._tracer, onward.method, self._legacy_url) as span:
+                headers = CIMultiDict(onward.headers)
+                replace_parent(headers)
+                async with (
+                    asyncio.timeout(self._timeout_s),
+                    self._session.request(
+                        onward.method,
+                        target_url(self._legacy_url, onward.raw_path),
+                        headers=headers,
+                        data=onward.body or None,
+                        allow_redirects=False,
+                    ) as response,
+                ):
+                    answered(span, response.status)
+                    return await _whole(response)
         except TimeoutError as error:
             raise BackendTimeout(
                 f"the legacy application did not answer within {self._timeout_s:g} s"

@@ -192,7 +192,7 @@ class _Comparison:
             self._found.add(spot.path, spot.name, spot.rows_level, "order", *first)
 
     def _row(self, spot: Spot, kind: Kind, left: object, right: object) -> None:
-        self._found.add(spot.rows.path, spot.name, spot.rows_level, kind, left, right)
+        self._found.add(spot.rows.told, spot.name, spot.rows_level, kind, left, right)
 
     def _add(
         self,

@@ -81,7 +81,8 @@ def decide(
     for finding in (*findings, *later):
         if finding.verdict == "fail":
             return Decision("fail", finding.text, "roll_back", findings)
-    lacking = [finding.text for finding in findings if finding.verdict == "insufficient"]
+    # Once each: two thresholds that wait for the same samples say so in the same words.
+    lacking = dict.fromkeys(one.text for one in findings if one.verdict == "insufficient")
     if lacking:
         return Decision("insufficient", "; ".join(lacking), "hold", findings)
     left_s = rollout.since + plan.interval_s - now

@@ -17,7 +17,7 @@ from proxy.rollout.ledger import (
     SampleHead,
 )
 from proxy.rollout.own_file import OwnFile
-from proxy.rollout.sample_codec import head_from_json, head_to_json
+from proxy.rollout.sample_codec import NewerSampleError, head_from_json, head_to_json
 from proxy.rollout.tallies import MOST_NAMES, Tally, bounded
 
 log = structlog.get_logger(__name__)
@@ -162,6 +162,8 @@ def _tallies(db: apsw.Connection, since: str) -> dict[str, Tally]:
 def _head(data: bytes) -> SampleHead | None:
     try:
         return head_from_json(data)
+    except NewerSampleError:
+        return None
     except ValueError as error:
         log.warning("sample_is_rubbish", where="file", error=str(error))
         return None

@@ -17,15 +17,21 @@ from proxy.errors import StoreError
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-FORM = 1
+STEPS: tuple[str, ...] = ()
+"""Each brings a file from one form to the next. It meets files that lack some of the tables."""
+FORM = 1 + len(STEPS)
 """PRAGMA user_version of the file: one form for all that is kept in it."""
+WHAT_TO_DO = (
+    "Start that version again, or name another file in PROXY_STATE: "
+    "that begins without the split, the rollback and the samples of this one"
+)
 _BUSY_MS = 5000
 _WAL_TRIES, _WAL_PAUSE_S = 100, 0.02
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError)
 
 
 class NewerFileError(StoreError):
-    """The file was written by a newer version of the proxy."""
+    """The file was written by a newer version of the proxy. It is left as it is."""
 
 
 class OwnFile:
@@ -33,9 +39,10 @@ class OwnFile:
 
     The file is made at the first write, not before; deleted or replaced while
     it is open, it is opened anew. A damaged one is moved aside to
-    `NAME.damaged`, `was_damaged` tells, and a new one begins. All else that
-    goes wrong is a StoreError. Cancelled while it waits, work that has begun
-    is still done.
+    `NAME.damaged`, `was_damaged` tells, and a new one begins. One of an older
+    form is brought to ours; one of a newer form is refused, also when it
+    becomes so while it is open. All else that goes wrong is a StoreError.
+    Cancelled while it waits, work that has begun is still done.
     """
 
     def __init__(self, path: Path, schema: str, *, is_durable: bool) -> None:
@@ -72,6 +79,7 @@ class OwnFile:
         def in_transaction(db: apsw.Connection) -> T:
             db.execute("BEGIN IMMEDIATE")
             try:
+                _refuse_newer(db, self.path)
                 if not self._has_schema:
                     db.execute(self._schema)
                     db.execute(f"PRAGMA user_version = {FORM}")
@@ -107,11 +115,11 @@ class OwnFile:
         db = apsw.Connection(str(self.path))
         try:
             db.set_busy_timeout(_BUSY_MS)
+            # Before anything is changed in it.
+            _refuse_newer(db, self.path)
             _use_wal(db)
             db.execute(f"PRAGMA synchronous = {'FULL' if self._is_durable else 'NORMAL'}")
-            form = db.execute("PRAGMA user_version").get
-            if form > FORM:
-                raise NewerFileError(f"{self.path} was written by a newer version (form {form})")
+            _bring_up(db)
         except BaseException:
             db.close()
             raise
@@ -119,11 +127,12 @@ class OwnFile:
         return db
 
     def _is_ready(self, db: apsw.Connection) -> bool:
+        # Asked each time: a newer version may be at work on it as well.
+        _refuse_newer(db, self.path)
         if not self._has_schema:
             wanted = self._schema.split("CREATE TABLE IF NOT EXISTS ")[1:]
             names = {text.split("(")[0].strip() for text in wanted}
-            rows = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            self._has_schema = names <= {str(name) for (name,) in rows}
+            self._has_schema = names <= _tables(db)
         return self._has_schema
 
     def _move_aside(self, error: apsw.Error) -> None:
@@ -162,6 +171,37 @@ class OwnFile:
 
     def __repr__(self) -> str:
         return f"<OwnFile {self.path.name} open={self._db is not None}>"
+
+
+def _refuse_newer(db: apsw.Connection, path: Path) -> None:
+    form = db.execute("PRAGMA user_version").get
+    if form > FORM:
+        raise NewerFileError(
+            f"{path} was written by a newer version "
+            f"(form {form}; this one knows up to {FORM}). {WHAT_TO_DO}"
+        )
+
+
+def _bring_up(db: apsw.Connection) -> None:
+    """Bring a file of an older form to ours, all at once or not at all."""
+    if not 0 < db.execute("PRAGMA user_version").get < FORM:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have come first.
+        for step in STEPS[db.execute("PRAGMA user_version").get - 1 :]:
+            db.execute(step)
+        db.execute(f"PRAGMA user_version = {FORM}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _tables(db: apsw.Connection) -> set[str]:
+    rows = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    return {str(name) for (name,) in rows}
 
 
 def _use_wal(db: apsw.Connection) -> None:

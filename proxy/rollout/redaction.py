@@ -23,6 +23,17 @@ _LONGEST_NAME = 200
 _ADDRESS = re.compile(
     r"[^@\s\"'<>,;:()\[\]]{1,64}(?:@|%40)[^@\s\"'<>,;:()\[\]]{1,200}\.[^\W\d_]{2,24}"
 )
+_ID = re.compile(
+    r"""
+    ^[-+\d.,:/\sTZ]*\d[-+\d.,:/\sTZ]*$    # a number, a date, a time
+    | @ | %40
+    | [_\-.:/|#]\d{3,}$                   # campaign_12345
+    | ^[A-Za-z]{1,20}\d{3,}$              # user12345
+    | (?<![0-9A-Za-z])(?=[0-9a-f-]*\d)[0-9a-f]{8}-?[0-9a-f-]{4,}(?![0-9A-Za-z])   # a hash, a uuid
+    | (?<![0-9A-Za-z])(?=[0-9A-Za-z]*\d[0-9A-Za-z]*\d)[0-9A-Za-z]{20,}(?![0-9A-Za-z])  # a token
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
 
 
 def redact(body: object) -> object:
@@ -33,6 +44,20 @@ def redact(body: object) -> object:
     out as a whole.
     """
     return _redacted(body, 0)
+
+
+def is_of_many_users(name: str) -> bool:
+    """Whether an object or a list of this name has something of users in it."""
+    return any(_told_by(name[:_LONGEST_NAME]))
+
+
+def is_id(name: str) -> bool:
+    """Whether `name` is one of many that differ in what they stand for, and no word of a form.
+
+    Numbers, dates, addresses, uuids, hashes, tokens, and words that end in a number of more
+    than two digits.
+    """
+    return _ID.search(name[:_LONGEST_NAME]) is not None
 
 
 def is_of_users(name: str) -> bool:

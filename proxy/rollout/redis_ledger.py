@@ -17,7 +17,7 @@ from proxy.rollout.ledger import (
     Sample,
     SampleHead,
 )
-from proxy.rollout.sample_codec import DAMAGED, head_from_json, head_to_json
+from proxy.rollout.sample_codec import DAMAGED, NewerSampleError, head_from_json, head_to_json
 from proxy.rollout.tallies import MOST_NAMES, Tally, folded
 
 N = TypeVar("N", int, float)
@@ -115,7 +115,8 @@ return 1
 
 
 class RedisLedger:
-    """Under names of its own beside the entries. Redis flushed: it begins anew.
+    """Under names of its own beside the entries, with the form in them: what
+    versions of another form count and keep is apart. Redis flushed: it begins anew.
 
     What stands under its names and is none of it is overwritten. Everything
     expires by itself when nothing is compared any more.
@@ -241,6 +242,8 @@ def _numbers(found: object, kind: type[N]) -> dict[str, N]:
 def _head(data: bytes) -> SampleHead | None:
     try:
         return head_from_json(data)
+    except NewerSampleError:
+        return None
     except ValueError as error:
         log.warning("sample_is_rubbish", where="redis", error=str(error))
         return None

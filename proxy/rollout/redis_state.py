@@ -7,7 +7,7 @@ import structlog
 
 from proxy.cache.redis_connection import RedisConnection, WrongTypeError
 from proxy.errors import StoreError
-from proxy.rollout.shared_state import merged_into
+from proxy.rollout.shared_state import NewerStateError, merged_into
 from proxy.rollout.state import MigrationState
 from proxy.rollout.state_codec import NewerFormError, from_json, tag_of, to_json
 
@@ -15,6 +15,10 @@ log = structlog.get_logger(__name__)
 
 _MOST_TRIES = 20
 _ALIVE_S = 3
+WHAT_TO_DO = (
+    "Start that version again, or use another database number in PROXY_REDIS_URL: "
+    "there is no split and no rollback of before there"
+)
 
 # Whatever else stands under the name is no state and counts as nothing.
 _KEPT = """
@@ -55,7 +59,8 @@ local now = tonumber(redis.call('TIME')[1])
 local all = redis.call('HGETALL', KEYS[1])
 local alive = {}
 for i = 1, #all, 2 do
-  local version, at = string.match(all[i + 1], '^(%d+) (%d+)$')
+  -- A later version may have more to say behind it.
+  local version, at = string.match(all[i + 1], '^(%d+) (%d+)')
   if at and now - tonumber(at) <= tonumber(ARGV[1]) then
     table.insert(alive, all[i])
     table.insert(alive, version)
@@ -126,7 +131,10 @@ class RedisState:
             return from_json(body)
         except NewerFormError as error:
             # Its processes are newer than this one: what they agreed on is not overwritten.
-            raise StoreError(f"redis: written by a newer version: {error}") from error
+            raise NewerStateError(
+                "the state of the migration in Redis was written by a newer version "
+                f"({error}). {WHAT_TO_DO}"
+            ) from error
         except ValueError as error:
             log.warning("state_is_rubbish", where="redis", error=str(error))
             return None

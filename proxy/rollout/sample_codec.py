@@ -1,29 +1,39 @@
-"""A comparison as it is kept: bounded, without user ids, compressed; its head as JSON and back."""
+"""A comparison as it is kept: bounded, without its users, compressed; its head as JSON and back."""
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 import zstandard
 
 from proxy.rollout.comparison import Comparison
+from proxy.rollout.differences import LONGEST_TEXT
 from proxy.rollout.ledger import Sample, SampleHead
+from proxy.rollout.redaction import LEFT_OUT
 from proxy.rollout.result import Difference, Scalar
 
 Redact = Callable[[object], object]
-"""A parsed body without the ids of users."""
+"""A parsed body without what tells users; a document of one value likewise."""
 
+FORM = 1
+"""Of a head, and of the bodies beside it."""
 LARGEST_BODY_BYTES = 8 * 2**20
 _LARGEST_KEPT_BYTES = 2 * 2**20
 """Compressed, both together: more would not go to Redis within the time of one call."""
 _MOST_DIFFERENCES = 50
-_LONGEST_TEXT = 200
+_CUT_ADDRESS = re.compile(r"[^\s\"'<>,;]{0,200}(?:@|%40)[^\s\"'<>,;]{0,200}$")
+"""The beginning of an e-mail address, where a text was cut."""
 _LEVEL = 3
 
 TOO_LARGE = "the bodies were too large to keep"
 UNREADABLE = "the bodies could not be read again"
 DAMAGED = "the bodies that were kept are damaged"
+
+
+class NewerSampleError(ValueError):
+    """Written by a newer version of the proxy: what it means is not known here."""
 
 
 def packed(sample_id: str, comparison: Comparison, redact: Redact) -> Sample:
@@ -41,7 +51,7 @@ def packed(sample_id: str, comparison: Comparison, redact: Redact) -> Sample:
             note, control, candidate = UNREADABLE, b"", b""
         if len(control) + len(candidate) > _LARGEST_KEPT_BYTES:
             note, control, candidate = TOO_LARGE, b"", b""
-    return Sample(_head(sample_id, comparison, note), control, candidate)
+    return Sample(_head(sample_id, comparison, note, redact), control, candidate)
 
 
 def unpacked(frame: bytes) -> bytes:
@@ -57,6 +67,7 @@ def unpacked(frame: bytes) -> bytes:
 def head_to_json(head: SampleHead) -> bytes:
     return orjson.dumps(
         {
+            "form": FORM,
             "id": head.id,
             "at": head.at,
             "shape": head.shape,
@@ -71,9 +82,14 @@ def head_to_json(head: SampleHead) -> bytes:
 
 
 def head_from_json(data: bytes) -> SampleHead:
-    """ValueError for anything that is no head."""
+    """ValueError for anything that is no head, NewerSampleError for one of a later form."""
     try:
         found: dict[str, Any] = orjson.loads(data)
+        # The first ones did not say it.
+        form = found.get("form", 1)
+        if form != FORM:
+            kind = NewerSampleError if form > FORM else ValueError
+            raise kind(f"form {form!r}; this one knows {FORM}")
         return SampleHead(
             id=str(found["id"]),
             at=float(found["at"]),
@@ -108,8 +124,9 @@ def _frame(body: bytes, redact: Redact) -> bytes:
     return zstandard.ZstdCompressor(level=_LEVEL).compress(kept)
 
 
-def _head(sample_id: str, comparison: Comparison, note: str) -> SampleHead:
+def _head(sample_id: str, comparison: Comparison, note: str, redact: Redact) -> SampleHead:
     query = comparison.query
+    shown = comparison.result.differences[:_MOST_DIFFERENCES]
     return SampleHead(
         id=sample_id,
         at=comparison.at,
@@ -117,37 +134,70 @@ def _head(sample_id: str, comparison: Comparison, note: str) -> SampleHead:
         query=query.as_parameters(),
         outcome=comparison.result.outcome,
         control_side=comparison.control_side,
-        differences=tuple(map(_bounded, comparison.result.differences[:_MOST_DIFFERENCES])),
+        differences=tuple(_bounded(one, redact) for one in shown),
         rows=comparison.result.rows,
         note=note,
     )
 
 
-def _bounded(one: Difference) -> Difference:
+def _bounded(one: Difference, redact: Redact) -> Difference:
     error = one.relative_error
+    names = one.path.split(".")
     return Difference(
-        path=_text(one.path),
-        field=_text(one.field),
-        level=_text(one.level),
+        path=_text(one.path, redact),
+        field=_text(one.field, redact),
+        level=_text(one.level, redact),
         kind=one.kind,
-        control=_scalar(one.control),
-        candidate=_scalar(one.candidate),
+        control=_scalar(one.control, names, redact),
+        candidate=_scalar(one.candidate, names, redact),
         relative_error=error if error is not None and math.isfinite(error) else None,
         count=one.count,
         is_deciding=one.is_deciding,
     )
 
 
-def _scalar(value: Scalar) -> Scalar:
+def _scalar(value: Scalar, names: Sequence[str], redact: Redact) -> Scalar:
+    """`value` as a body keeps it that has it under `names`, each in the one before."""
     if isinstance(value, str):
-        return _text(value)
+        value = _whole(value)
+    document: object = value
+    for name in reversed(names):
+        document = {name: document}
+    try:
+        found: object = redact(document)
+    except (ValueError, TypeError, RecursionError):
+        return LEFT_OUT
+    for _ in names:
+        if not isinstance(found, dict) or len(found) != 1:
+            return LEFT_OUT if value is not None else None
+        (found,) = found.values()
+    return _plain(found)
+
+
+def _plain(value: object) -> Scalar:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return _text(str(value))
-    return value
+        return _cut(str(value))
+    if isinstance(value, str):
+        return _cut(value)
+    return value if value is None or isinstance(value, bool | int | float) else LEFT_OUT
 
 
-def _text(text: str) -> str:
+def _text(text: str, redact: Redact) -> str:
+    try:
+        return _cut(str(redact(_whole(text))))
+    except (ValueError, TypeError, RecursionError):
+        return LEFT_OUT
+
+
+def _whole(text: str) -> str:
+    """As long as is kept, without the part of an address that a cut has left."""
+    if len(text) < LONGEST_TEXT:
+        return text
+    return _CUT_ADDRESS.sub(LEFT_OUT, text[:LONGEST_TEXT])
+
+
+def _cut(text: str) -> str:
     # Whole characters only: what is kept goes through JSON.
-    return text[:_LONGEST_TEXT].encode("utf-8", "replace").decode()
+    return text[:LONGEST_TEXT].encode("utf-8", "replace").decode()

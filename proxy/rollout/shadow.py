@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import structlog
@@ -20,6 +20,7 @@ from proxy.rollout.comparison import Comparison
 from proxy.rollout.pace import Pace
 from proxy.rollout.split import Variant
 from proxy.rollout.uncompared import DiscardedError, SideFailedError
+from proxy.tracing.tracer import NO_TRACING, Position, Tracer, here
 
 log = structlog.get_logger(__name__)
 
@@ -91,6 +92,7 @@ class Sampled:
     coding: str = ""
     token: str | None = None
     generation: int = -1
+    cause: Position | None = field(default_factory=here)
 
 
 class Shadow:
@@ -116,6 +118,7 @@ class Shadow:
         chance: Callable[[], float],
         queue: int = 100,
         noise_every: int = 10,
+        tracer: Tracer = NO_TRACING,
     ) -> None:
         self._legacy = legacy
         self._optimized = optimized
@@ -126,6 +129,7 @@ class Shadow:
         self._clock = clock
         self._chance = chance
         self._noise_every = noise_every
+        self._tracer = tracer
         self._queue: asyncio.Queue[Sampled] = asyncio.Queue()
         self._room = Room(_MOST_WAITING_BYTES)
         self._free_places = queue
@@ -219,7 +223,8 @@ class Shadow:
             sampled = await self._queue.get()
             self._free_places += 1
             try:
-                comparison = await self._compared(sampled)
+                with self._tracer.apart("shadow", sampled.cause):
+                    comparison = await self._compared(sampled)
                 self._ledger.note(comparison)
                 size = len(comparison.control) + len(comparison.candidate)
                 self._pace.spent(size * _KEEPING_S_PER_BYTE)

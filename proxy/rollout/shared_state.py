@@ -3,8 +3,13 @@
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
+from proxy.errors import StoreError
 from proxy.rollout.state import MigrationState, merge, renewed
 from proxy.rollout.state_codec import to_json
+
+
+class NewerStateError(StoreError):
+    """What is there was written by a newer version of the proxy. It is left as it is."""
 
 
 class SharedState(Protocol):
@@ -15,7 +20,10 @@ class SharedState(Protocol):
     """
 
     async def read(self) -> MigrationState | None:
-        """None where nothing was ever written, or what is there is no state."""
+        """None where nothing was ever written, or what is there is no state.
+
+        NewerStateError for one of a later form, here as in `write` and `follow`.
+        """
         ...
 
     async def write(self, state: MigrationState) -> MigrationState:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from proxy.errors import ProxyError
+from proxy.rollout.registers import Register, newest
 
 RolloutState = Literal["idle", "running", "paused", "rolled_back", "complete"]
 Verdict = Literal["pass", "fail", "insufficient"]
@@ -84,7 +85,7 @@ class MigrationState:
     `raises` are the rollbacks that nobody has lifted, `lifts` the marks of
     those that somebody has. A lift ends only the rollbacks that it knew of:
     one made elsewhere at the same time stays. `version` grows with every
-    change. `history` has the newest last.
+    change. `history` has the newest last. `more` is what later versions added.
     """
 
     percent: float = 100.0
@@ -97,6 +98,7 @@ class MigrationState:
     lifts: frozenset[tuple[int, float]] = frozenset()
     history: tuple[Change, ...] = ()
     version: int = 0
+    more: Mapping[str, Register] = field(default_factory=dict)
 
     @property
     def rolled_back(self) -> bool:
@@ -238,6 +240,7 @@ def merge(one: MigrationState, other: MigrationState) -> MigrationState:
         lifts=lifts,
         history=tuple(history[-MOST_CHANGES:]),
         version=max(one.version, other.version),
+        more=newest(one.more, other.more),
     )
 
 

@@ -1,4 +1,13 @@
-"""MigrationState as JSON, the way it is kept. The form carries a version of its own."""
+"""MigrationState as JSON, the way it is kept. The form carries a version of its own.
+
+Processes of several versions share one state. A version that adds a register
+puts it under `more`, as name -> [[version, at, author, reason], value]: those
+before it carry that along, merge it by its stamp and leave it as it is. All
+else in the form stays as it is, for equal states have to have equal tags in
+every version. What cannot be told so needs another FORM and another name in
+Redis, where the versions before do not look; what they can understand, a
+rollback above all, is then written to both.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -6,6 +15,7 @@ from typing import Any, get_args
 
 import orjson
 
+from proxy.rollout.registers import Register
 from proxy.rollout.state import (
     Change,
     MigrationState,
@@ -16,6 +26,7 @@ from proxy.rollout.state import (
 )
 
 FORM = 1
+_LONGEST_MORE = 64 * 1024
 
 
 class NewerFormError(ValueError):
@@ -26,6 +37,7 @@ def to_json(state: MigrationState) -> bytes:
     """Equal states give equal bytes, whether a number came as 25 or as 25.0."""
     since = state.kept_rollout.since
     baseline = sorted(state.kept_rollout.baseline.items())
+    more = {"more": _more(state.more)} if state.more else {}
     return orjson.dumps(
         {
             "form": FORM,
@@ -48,6 +60,7 @@ def to_json(state: MigrationState) -> bytes:
                 "history": [_change(change) for change in state.kept_rollout.history],
             },
         }
+        | more
     )
 
 
@@ -58,8 +71,12 @@ def from_json(body: bytes) -> MigrationState:
     """
     try:
         raw = orjson.loads(body)
-        if isinstance(raw, dict) and isinstance(raw.get("form"), int) and raw["form"] > FORM:
-            raise NewerFormError(f"form {raw['form']}, known up to {FORM}")
+        if (
+            isinstance(raw, dict)
+            and isinstance(raw.get("form"), int | float)
+            and raw["form"] > FORM
+        ):
+            raise NewerFormError(f"form {raw['form']}; this one knows up to {FORM}")
         if raw["form"] != FORM:
             raise ValueError(f"form {raw['form']!r}")
         return _state(raw)
@@ -90,6 +107,7 @@ def _state(raw: Mapping[str, Any]) -> MigrationState:
         lifts=frozenset((_whole(version), _number(at)) for version, at in raw["lifts"]),
         history=tuple(_to_change(change) for change in raw["history"]),
         version=_whole(raw["version"]),
+        more=_to_more(raw.get("more", {})),
     )
 
 
@@ -116,6 +134,26 @@ def _stamp(stamp: Stamp) -> list[object]:
 def _to_stamp(raw: Any) -> Stamp:
     version, at, author, reason = raw
     return Stamp(_whole(version), _number(at), _text(author), _text(reason))
+
+
+def _more(more: Mapping[str, Register]) -> dict[str, object]:
+    return {
+        name: [[one.version, one.at, one.author, one.reason], orjson.loads(one.value)]
+        for name, one in sorted(more.items())
+    }
+
+
+def _to_more(raw: Any) -> dict[str, Register]:
+    if len(orjson.dumps(raw)) > _LONGEST_MORE:
+        raise ValueError("more than any version has added")
+    return {_text(name): _register(*one) for name, one in raw.items()}
+
+
+def _register(stamp: Any, value: Any) -> Register:
+    at = _to_stamp(stamp)
+    # In one form only, for registers are compared by their bytes.
+    kept = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return Register(at.version, at.at, at.author, at.reason, kept)
 
 
 def _change(change: Change) -> list[object]:

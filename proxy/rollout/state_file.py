@@ -9,9 +9,8 @@ from typing import Self
 import apsw
 import structlog
 
-from proxy.errors import StoreError
-from proxy.rollout.own_file import OwnFile
-from proxy.rollout.shared_state import merged_into
+from proxy.rollout.own_file import WHAT_TO_DO, OwnFile
+from proxy.rollout.shared_state import NewerStateError, merged_into
 from proxy.rollout.state import MigrationState
 from proxy.rollout.state_codec import NewerFormError, from_json, tag_of, to_json, version_of
 
@@ -108,8 +107,8 @@ class StateFile:
         try:
             return from_json(bytes(row[0]))
         except NewerFormError as error:
-            raise StoreError(
-                f"{self._file.path} was written by a newer version: {error}"
+            raise NewerStateError(
+                f"{self._file.path} was written by a newer version ({error}). {WHAT_TO_DO}"
             ) from error
         except ValueError as error:
             log.error("state_is_rubbish", path=str(self._file.path), error=str(error))

@@ -1,0 +1,1 @@
+"""What an operator watches: counts, their history, the pipeline's dates."""

@@ -1,0 +1,1 @@
+"""Traces: where work stands, what it leaves behind, and who is told."""
