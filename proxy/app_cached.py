@@ -2,54 +2,44 @@
 
 from collections.abc import Callable
 
-import aiohttp
-from yarl import URL
-
 from proxy.access.doorman import Doorman
-from proxy.background import Background
-from proxy.cache.tiered import TieredStore
+from proxy.app_ground import Ground
+from proxy.app_path import ReadPath
 from proxy.cached_answers import CachedAnswers
-from proxy.clock import Clock
 from proxy.handlers.cached_routes import CachedRoutes
 from proxy.handlers.encodings import Encodings
 from proxy.handlers.passthrough import Passthrough
 from proxy.handlers.whole_reply import LegacyDesk
 from proxy.read_through import ReadThrough
-from proxy.settings import Settings
 from proxy.single_flight import SingleFlight
-from proxy.telemetry import Telemetry
-from proxy.tracing.tracer import NO_TRACING, Tracer
-from proxy.watermarks import Watermarks
 
 
 def compose_cached_routes(
-    settings: Settings,
-    legacy_url: URL | None,
-    session: aiohttp.ClientSession,
+    ground: Ground,
+    path: ReadPath,
     passthrough: Passthrough,
-    watermarks: Watermarks,
-    store: TieredStore,
     encodings: Encodings,
-    background: Background,
-    telemetry: Telemetry,
-    clock: Clock,
-    doorman: Doorman | None = None,
-    tracer: Tracer = NO_TRACING,
+    doorman: Doorman | None,
 ) -> CachedRoutes | None:
     """None where nothing is configured. Raises SettingsError for routes that cannot be."""
+    settings, legacy_url, tracer = ground.settings, ground.legacy_url, ground.tracing.tracer
     if legacy_url is None or not settings.cached_routes:
         return None
     timeout_s = settings.legacy_timeout_s
     return CachedRoutes(
         settings.cached_routes,
         CachedAnswers(
-            watermarks, store, SingleFlight(background, tracer), clock, timeout_s=timeout_s
+            path.watermarks,
+            path.store,
+            SingleFlight(ground.background, tracer),
+            ground.clock,
+            timeout_s=timeout_s,
         ),
-        LegacyDesk(legacy_url, session, timeout_s=timeout_s, tracer=tracer),
+        LegacyDesk(legacy_url, ground.session, timeout_s=timeout_s, tracer=tracer),
         passthrough,
         encodings,
-        telemetry,
-        clock,
+        ground.telemetry,
+        ground.clock,
         site=str(legacy_url.with_password(None)),
         max_range_days=settings.max_range_days,
         doorman=doorman,

@@ -1,4 +1,4 @@
-"""Opens the two ports. What answers on them is made in app.py."""
+"""Opens the two ports. What answers on them is made elsewhere."""
 
 import os
 import socket

@@ -28,6 +28,12 @@ FLOORS: dict[str, int] = {
     "app_cached": 9,
     "app_checks": 9,
     "app_console": 9,
+    "app_ground": 9,
+    "app_operators": 9,
+    "app_path": 9,
+    "app_public": 9,
+    "app_records": 9,
+    "app_yardstick": 9,
     "app_listening": 9,
     "app_migration": 9,
     "app_openapi": 9,
@@ -221,10 +227,20 @@ ADAPTERS = {
     "tracing/otel",
 }
 COMPOSERS = {
-    "app", "app_console", "app_migration", "app_access", "app_checks", "app_shadow",
+    "app_access",
+    "app_cached",
+    "app_checks",
+    "app_console",
+    "app_ground",
+    "app_migration",
+    "app_operators",
+    "app_path",
+    "app_records",
+    "app_shadow",
     "app_tracing",
+    "app_yardstick",
     "cache/tiered",
-}  # fmt: skip
+}
 
 # The demo is a deployment to try the proxy on. It must not lean on what it tries.
 HIGHEST_FLOOR_FOR_DEMO = 1
