@@ -32,8 +32,8 @@ ifneq ($(REDIS_URL),)
 run: export PROXY_REDIS_URL := $(REDIS_URL)
 endif
 
-test: $(VENV)/.dev  ## run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev  ## run the tests, on all cores
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 test-browser: $(VENV)/.dev  ## run the console's tests in Chromium; ARGS=--screenshots renews docs/console
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \

@@ -54,7 +54,7 @@ async def run_proxy(
     SettingsError when the database is there but is not what it has to be, or a port is taken.
     """
     async with AsyncExitStack() as stack:
-        ground = await open_ground(stack, settings, clock or SystemClock(), tracer)
+        ground = await open_ground(stack, settings, clock or SystemClock(), tracer, inherited)
         path = make_read_path(ground)
         migration = await compose_migration(ground, path)
         public = make_public(ground, path, migration)

@@ -25,7 +25,7 @@ def make_doorman(ground: Ground) -> Doorman | None:
     timeout_s = min(settings.legacy_timeout_s, _LONGEST_QUESTION_S)
     gate = LegacyGate(url, ground.session, timeout_s=timeout_s, tracer=ground.tracing.tracer)
     return Doorman(
-        CircuitGate(gate, clock, timeout_s=timeout_s),
+        CircuitGate(gate, ground.background, clock, timeout_s=timeout_s),
         ground.background,
         clock,
         ttl_s=settings.auth_ttl_s,

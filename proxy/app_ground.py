@@ -7,7 +7,7 @@ import aiohttp
 from yarl import URL
 
 from proxy.app_console import ConsoleParts
-from proxy.app_listening import SHUTDOWN_S
+from proxy.app_listening import SHUTDOWN_S, Inherited
 from proxy.app_records import Records, open_records
 from proxy.app_start import check_database, refuse_open_admin
 from proxy.app_tracing import Tracing, open_tracing
@@ -51,7 +51,11 @@ class Ground:
 
 
 async def open_ground(
-    stack: AsyncExitStack, settings: Settings, clock: Clock, tracer: Tracer | None
+    stack: AsyncExitStack,
+    settings: Settings,
+    clock: Clock,
+    tracer: Tracer | None,
+    inherited: Inherited | None,
 ) -> Ground:
     """Raises SettingsError when the database is there but is not what it has to be."""
     if settings.database is None:
@@ -81,7 +85,8 @@ async def open_ground(
     )
     redis = await _open_redis(stack, settings, telemetry, clock)
     connection = None if redis is None else redis.connection
-    records = await open_records(stack, settings, connection, telemetry, clock)
+    workers_path = None if inherited is None else inherited.state_path
+    records = await open_records(stack, settings, connection, telemetry, clock, workers_path)
     yardstick = await open_yardstick(stack, settings, database, shapes, telemetry, clock)
     session = await stack.enter_async_context(open_legacy_session())
     # After all that its tasks use: they end before that is closed.

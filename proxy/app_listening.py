@@ -1,6 +1,5 @@
 """Opens the two ports. What answers on them is made elsewhere."""
 
-import os
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -11,7 +10,6 @@ from aiohttp import web
 from yarl import URL
 
 from proxy.app_admin import LARGEST_BODY, AdminRooms
-from proxy.errors import SettingsError
 from proxy.handlers.admin import make_admin
 from proxy.handlers.admin_runner import AdminRunner
 from proxy.handlers.console import Console
@@ -22,6 +20,7 @@ from proxy.handlers.limits import ConnectionLimit
 from proxy.handlers.operations import Operations
 from proxy.handlers.passthrough import SERVER_OPTIONS, Passthrough
 from proxy.settings import Settings
+from proxy.workers.listeners import refused
 
 SHUTDOWN_S = 10.0
 BACKLOG = 1024
@@ -35,13 +34,15 @@ class Inherited:
     """What one of several workers has in place of ports of its own.
 
     `sockets` listen already, at `url`. Its admin port is a Unix socket at
-    `admin_path`, which wants `admin_token` whatever the settings say.
+    `admin_path`, which wants `admin_token` whatever the settings say. At `state_path`
+    the workers keep in memory what is in force, for each other and for the next one.
     """
 
     sockets: Sequence[socket.socket]
     url: URL
     admin_path: Path
     admin_token: str
+    state_path: Path | None = None
 
 
 class PublicPort:
@@ -100,8 +101,7 @@ async def listen(
         for listener in inherited.sockets:
             await web.SockSite(runner, listener, backlog=BACKLOG).start()
     else:
-        site = web.TCPSite(runner, settings.host, settings.port)
-        url = await bound(site, settings.host, runner, "PROXY_HOST, PROXY_PORT")
+        url = await bound(runner, settings.host, settings.port, "PROXY_HOST, PROXY_PORT")
     return PublicPort(url, runner, server, passthrough)
 
 
@@ -128,18 +128,15 @@ async def listen_admin(
     if inherited is not None:
         await web.UnixSite(runner, inherited.admin_path).start()
         return URL.build(scheme="http", host="worker")
-    site = web.TCPSite(runner, settings.admin_host, settings.admin_port)
-    return await bound(site, settings.admin_host, runner, "PROXY_ADMIN_HOST, PROXY_ADMIN_PORT")
+    return await bound(
+        runner, settings.admin_host, settings.admin_port, "PROXY_ADMIN_HOST, PROXY_ADMIN_PORT"
+    )
 
 
-async def bound(site: web.TCPSite, host: str, runner: web.BaseRunner, variable: str) -> URL:
-    """Where `site` listens now. Raises SettingsError that names `variable`."""
+async def bound(runner: web.BaseRunner, host: str, port: int, variables: str) -> URL:
+    """Where `runner` listens now. Raises SettingsError that names `variables`."""
     try:
-        await site.start()
-    except OSError as error:
-        number = error.errno or 0
-        known = os.strerror(number) if number > 0 else error.strerror
-        reason = (known or str(error)).lower()
-        raise SettingsError(f"cannot listen on {site.name} ({variable}): {reason}") from error
-    port = runner.addresses[-1][1]
-    return URL.build(scheme="http", host=host, port=port)
+        await web.TCPSite(runner, host, port).start()
+    except (OSError, ValueError) as error:
+        raise refused(host, port, error, variables) from error
+    return URL.build(scheme="http", host=host, port=runner.addresses[-1][1])

@@ -81,6 +81,7 @@ async def compose_migration(ground: Ground, path: ReadPath) -> Migration:
         shared,
         background,
         ground.clock,
+        workers=records.workers,
         process=uuid.uuid4().hex,
         percent=settings.split_percent,
         shadow_rate=settings.shadow_rate,

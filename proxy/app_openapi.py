@@ -19,12 +19,12 @@ from proxy.shapes import make_shapes
 
 def make_openapi(settings: Callable[[], Settings]) -> AdminOpenapi:
     """`settings` are those in force: they may change while it is served."""
-    first = settings()
     return AdminOpenapi(
         lambda public, admin: make_document(
             facts_of(settings()), public_url=public, admin_url=admin
         ),
-        URL.build(scheme="http", host=first.host, port=first.port),
+        # Until it listens: only then is it known that its host can be one.
+        URL.build(scheme="http", host="127.0.0.1", port=settings().port),
     )
 
 
@@ -46,6 +46,7 @@ def facts_of(settings: Settings) -> Facts:
         has_legacy=has_legacy,
         has_token=settings.admin_token is not None,
         is_guarded=settings.auth == "forward",
+        has_workers=settings.workers > 1,
         # Without a legacy there is nothing to keep.
         cached_routes=settings.cached_routes if has_legacy else (),
     )

@@ -20,10 +20,14 @@ from proxy.telemetry import Telemetry
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What outlives the process. Opened before the tasks that write there."""
+    """What outlives the process. Opened before the tasks that write there.
+
+    `workers` is where the workers of one supervisor follow each other.
+    """
 
     path: Path
     file: StateFile
+    workers: StateFile | None
     ledger: Ledger
     journal: Journal
     redis: RedisConnection | None
@@ -35,9 +39,13 @@ async def open_records(
     redis: RedisConnection | None,
     telemetry: Telemetry,
     clock: Clock,
+    workers_path: Path | None,
 ) -> Records:
     check_state(settings)
     file = await stack.enter_async_context(StateFile(settings.state))
+    workers = None
+    if workers_path is not None:
+        workers = await stack.enter_async_context(StateFile(workers_path, is_durable=False))
     ledger: Ledger
     if redis is None:
         ledger = await stack.enter_async_context(LedgerFile(settings.state))
@@ -55,4 +63,4 @@ async def open_records(
             else dict,
         )
     )
-    return Records(settings.state, file, ledger, journal, redis)
+    return Records(settings.state, file, workers, ledger, journal, redis)

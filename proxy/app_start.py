@@ -37,6 +37,8 @@ def check_database(database: Database) -> None:
 def check_state(settings: Settings) -> None:
     """Where the state cannot be kept the proxy runs all the same; changes will be refused.
 
+    Nor does one that cannot be read stop it: see Steering.start.
+
     Into a database of the pipeline nothing is ever written: SettingsError.
     """
     path = settings.state
@@ -45,12 +47,15 @@ def check_state(settings: Settings) -> None:
         "PROXY_META_DATABASE": settings.meta_database,
     }
     for name, other in databases.items():
-        if other is not None and other.exists() and path.exists() and path.samefile(other):
+        # Not Path.exists, which raises where a folder may not be entered.
+        if other is None or not (os.path.exists(other) and os.path.exists(path)):
+            continue
+        if path.samefile(other):
             raise SettingsError(
                 f"PROXY_STATE is {str(path)!r}, the file of {name}: it must be a file of its own"
             )
     folder = path.absolute().parent
-    if not os.access(path if path.exists() else folder, os.W_OK):
+    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
         log.warning("state_not_writable", name="PROXY_STATE", path=str(path))
 
 

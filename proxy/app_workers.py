@@ -1,12 +1,9 @@
 """Composes a supervisor: the ports, which it holds for good, and the workers that serve them."""
 
 import secrets
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -18,7 +15,6 @@ from proxy.app_openapi import make_openapi
 from proxy.app_start import refuse_open_admin, secret_of
 from proxy.background import Background
 from proxy.clock import Clock, SystemClock
-from proxy.errors import SettingsError
 from proxy.handlers.admin_live import AdminLive
 from proxy.handlers.admin_runner import AdminRunner
 from proxy.handlers.console import Console
@@ -27,6 +23,7 @@ from proxy.handlers.workers_operations import WorkerMetrics, WorkersOperations
 from proxy.handlers.workers_overview import WorkersOverview
 from proxy.settings import Settings
 from proxy.telemetry import GAUGES
+from proxy.workers.folders import own_folder, shared_folder, state_path
 from proxy.workers.listeners import bind
 from proxy.workers.orders import Orders
 from proxy.workers.post import USUAL, Plan, Times
@@ -34,8 +31,6 @@ from proxy.workers.process import WorkerProcess
 from proxy.workers.supervisor import Supervisor
 from proxy.workers.totals import Totals
 
-_LONGEST_FOLDER = 80
-"""The path of a Unix socket has room for about 100 bytes."""
 _LAST_WORDS_S = 2.0
 
 
@@ -61,7 +56,8 @@ async def supervise(
     settings = plan.settings
     refuse_open_admin(settings)
     async with AsyncExitStack() as stack:
-        folder = stack.enter_context(_own_folder())
+        folder = stack.enter_context(own_folder())
+        shared = stack.enter_context(shared_folder(folder))
         listeners = await bind(settings.host, settings.port)
         for listener in listeners:
             stack.callback(listener.close)
@@ -82,6 +78,7 @@ async def supervise(
                 admin_token=token,
                 grace_s=times.grace_s,
                 leave_s=times.leave_s,
+                state_path=str(state_path(shared, plan.settings.state)),
             )
             return await WorkerProcess.start(orders, listeners)
 
@@ -90,27 +87,27 @@ async def supervise(
             plan, launch, Totals(GAUGES), background, clock,
             times=times, restarted=metrics.restarted,
         )  # fmt: skip
-        app = _admin(supervisor, metrics, stack, background, clock, url)
+        overview = WorkersOverview(supervisor, clock)
+        admin = WorkersAdmin(supervisor, clock)
+        live = AdminLive(
+            overview.snapshot, background, pipeline=overview.pipeline, audit=admin.newest_record
+        )
+        background.spawn(overview.follow(), name="history", endless=True)
+        app = _operators(supervisor, metrics, live, admin, url)
         admin_url = await _listen_admin(stack, app, settings)
+        # Before the port is closed: streams of events would hold that up.
+        stack.callback(live.close)
         stack.push_async_callback(supervisor.stop)
         yield Supervised(url, admin_url, supervisor)
 
 
-def _admin(
+def _operators(
     supervisor: Supervisor,
     metrics: WorkerMetrics,
-    stack: AsyncExitStack,
-    background: Background,
-    clock: Clock,
+    live: AdminLive,
+    admin: WorkersAdmin,
     public_url: URL,
 ) -> web.Application:
-    overview = WorkersOverview(supervisor)
-    supervisor.before_drain = overview.remember
-    admin = WorkersAdmin(supervisor, clock)
-    live = AdminLive(
-        overview.snapshot, background, pipeline=overview.pipeline, audit=admin.newest_record
-    )
-    stack.callback(live.close)
     # A worker does not know by which address its supervisor was asked.
     openapi = make_openapi(lambda: supervisor.plan.settings)
     openapi.public_url = public_url
@@ -130,23 +127,6 @@ async def _listen_admin(stack: AsyncExitStack, app: web.Application, settings: S
     runner = AdminRunner(app, access_log=None, shutdown_timeout=_LAST_WORDS_S)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, settings.admin_host, settings.admin_port)
-    return await bound(site, settings.admin_host, runner, "PROXY_ADMIN_HOST, PROXY_ADMIN_PORT")
-
-
-@contextmanager
-def _own_folder() -> Iterator[Path]:
-    """For the workers' own admin ports: nobody else may look in. Raises SettingsError."""
-    try:
-        made = tempfile.mkdtemp(prefix="dashboard-proxy-")
-        if len(made) > _LONGEST_FOLDER:
-            shutil.rmtree(made)
-            made = tempfile.mkdtemp(prefix="dashboard-proxy-", dir="/tmp")
-    except OSError as error:
-        raise SettingsError(
-            f"PROXY_WORKERS above 1 needs a directory for temporary files (TMPDIR): {error}"
-        ) from error
-    try:
-        yield Path(made)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+    return await bound(
+        runner, settings.admin_host, settings.admin_port, "PROXY_ADMIN_HOST, PROXY_ADMIN_PORT"
+    )

@@ -65,17 +65,20 @@ def configure_logs(
     *,
     secrets: Collection[str] = (),
     may_colour: bool = True,
+    worker: int | None = None,
 ) -> None:
     """Send structlog and the standard library's logging to `stream`, one event a line.
 
     JSON lines have `timestamp` (UTC, ISO 8601), `level` and `event`, and those of
     a request its `request_id` and, where it is in a trace, `trace_id`. `auto` is
-    `human` on a terminal, else `json`; only a terminal is coloured. A second call
-    takes the first one's place.
+    `human` on a terminal, else `json`; only a terminal is coloured. With `worker`
+    each line says which of several it is from. A second call takes the first one's
+    place.
     """
     is_terminal = stream.isatty()
     is_human = log_format == "human" or (log_format == "auto" and is_terminal)
     shared: list[Processor] = [
+        *([] if worker is None else [_Signed(worker)]),
         structlog.contextvars.merge_contextvars,
         _add_request,
         structlog.stdlib.add_log_level,
@@ -130,6 +133,14 @@ def log_what_nobody_catches() -> None:
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread
     sys.unraisablehook = _unraisable
+
+
+class _Signed:
+    def __init__(self, worker: int) -> None:
+        self._worker = worker
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        return {"worker": self._worker, **event}
 
 
 def _add_request(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

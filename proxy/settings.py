@@ -41,6 +41,7 @@ from proxy.settings_values import (
     Share,
     SiteUrl,
     Token,
+    Workers,
 )
 
 PREFIX = "PROXY_"
@@ -133,7 +134,7 @@ class Settings(BaseSettings):
         description="Connections to the public port that one address may have at a time, in each "
         "process. A proxy in front counts as one address.",
     )
-    workers: Count = Field(1, description="Processes that share the port: see docs/workers.md.")
+    workers: Workers = Field(1, description="Processes that share the port: see docs/workers.md.")
     log_format: Literal["auto", "json", "human"] = Field(
         "auto", description="`auto`: `human` on a terminal, else `json`."
     )

@@ -155,6 +155,7 @@ Port = Annotated[
     int, _number, Field(ge=0, le=65535), Allowed("a whole number, 0 (any free port) to 65535")
 ]
 Count = Annotated[int, _number, Field(ge=1), Allowed("a whole number, 1 or more")]
+Workers = Annotated[int, _number, Field(ge=1, le=256), Allowed("a whole number, 1 to 256")]
 Positive = Annotated[
     float, _number, Field(gt=0, allow_inf_nan=False), Allowed("a number greater than 0")
 ]

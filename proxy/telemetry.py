@@ -1,4 +1,4 @@
-"""Every Prometheus metric the proxy has. One object, made in app_ground.py, handed to whoever counts."""
+"""Every Prometheus metric the proxy has. One object, handed to whoever counts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

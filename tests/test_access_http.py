@@ -59,6 +59,7 @@ class StrictLegacy:
     url: URL = field(default_factory=URL)
     members: set[str] = field(default_factory=lambda: {ANNA.partition(": ")[2]})
     status: int | None = None
+    sick_of: set[str] = field(default_factory=set)
     asked: list[str | None] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
@@ -72,6 +73,8 @@ class StrictLegacy:
         if request.path == "/":
             self.asked.append(shown)
             await self.may_answer.wait()
+            if shown in self.sick_of:
+                return web.Response(status=503)
             if self.status is not None:
                 return web.Response(status=self.status)
         else:
@@ -315,7 +318,10 @@ async def test_a_legacy_that_hangs_keeps_nobody_waiting_for_long_and_lets_nobody
         for n in range(3):
             reply = await scene.ask(post("/data", QUESTION, basic(f"caller {n}")))
             assert (reply.status, "retry-after" in reply.headers) == (504, False)
+        # Until it has not said either what becomes of a caller who shows nothing.
+        await scene.running.background.drained()
         asked = len(legacy.asked)
+        assert legacy.asked[-1] is None
 
         # Nobody is asked about, and so nobody is let in: neither here nor on the cached route.
         for data in (post("/data", QUESTION, BERT), get(f"{CHART}?x=1", BERT)):
@@ -331,6 +337,17 @@ async def test_a_legacy_that_hangs_keeps_nobody_waiting_for_long_and_lets_nobody
         legacy.may_answer.set()
         assert (await scene.ask(question)).status == 200
         assert_refused(await scene.ask(post("/data", QUESTION, BERT)))
+
+
+async def test_who_shows_what_the_legacy_cannot_bear_shuts_out_nobody_else(scene: Scene) -> None:
+    bad = [f"session={number}" for number in range(9)]
+    scene.legacy.sick_of = set(bad)
+    for shown in bad:
+        reply = await scene.ask(post("/data", QUESTION, f"Cookie: {shown}"))
+        assert (reply.status, "retry-after" in reply.headers) == (503, False)
+        await scene.running.background.drained()
+    assert set(bad) < set(scene.legacy.asked)
+    assert (await scene.ask(post("/data", QUESTION, ANNA))).status == 200
 
 
 async def test_the_configured_page_is_asked_about_the_configured_cookies(database: Path) -> None:

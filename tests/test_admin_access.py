@@ -69,6 +69,10 @@ async def test_without_a_token_nobody_else_is(remote: str) -> None:
         ({"Origin": "null"}, 403),
         ({"Host": "127.0.0.1:8081", "Origin": "http://127.0.0.1:8081"}, 200),
         ({"Host": "127.0.0.1:8081", "Origin": "http://127.0.0.1:3000"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
     ],
 )
 async def test_without_a_token_pages_and_proxies_of_others_are_not(

@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 from yarl import URL
 
 from proxy.background import Background
@@ -34,7 +36,7 @@ class State:
         default_factory=lambda: {"at": "2024-01-01T00:00:00Z", "dates": [], "held": []}
     )
     audit: dict[str, Any] | None = None
-    failure: BackendUnavailable | None = None
+    failure: BaseException | None = None
 
     async def tell(self) -> dict[str, Any]:
         self.overview["at"] += 1
@@ -275,6 +277,64 @@ async def test_what_cannot_be_collected_keeps_its_last_news(room: Room) -> None:
         assert (await stream.next_of("overview"))["number"] == 2
 
 
+@pytest.mark.parametrize("error", [ValueError("no such thing"), asyncio.CancelledError()])
+async def test_a_collecting_that_breaks_is_logged_once_and_news_come_again(
+    room: Room, error: BaseException
+) -> None:
+    with capture_logs() as logs:
+        async with watching(room.events) as stream:
+            await stream.next_of("pipeline")
+            room.state.failure = error
+            room.state.overview["number"] = 2
+            before = room.state.collected()
+            await until(lambda: room.state.collected() > before + 20)
+            # What others collect is told meanwhile.
+            room.state.pipeline["held"] = ["2024-01-01"]
+            assert (await stream.next_of("pipeline"))["held"] == ["2024-01-01"]
+            room.state.failure = None
+            assert (await stream.next_of("overview"))["number"] == 2
+    [line] = [line for line in logs if line["log_level"] == "error"]
+    assert (line["event"], line["topic"]) == ("not_collected", "overview")
+    assert type(error).__name__ in line["error"]
+
+
+def has_collected(room: Room, times: int) -> bool:
+    return room.state.collected() >= times
+
+
+async def test_each_kind_of_breaking_is_logged(room: Room) -> None:
+    with capture_logs() as logs:
+        async with watching(room.events) as stream:
+            await stream.next_of("pipeline")
+            for error in (ValueError("one"), ValueError("two"), KeyError("three"), ValueError("4")):
+                room.state.failure = error
+                enough = room.state.collected() + 3
+                await until(partial(has_collected, room, enough))
+    errors = [line["error"] for line in logs if line["log_level"] == "error"]
+    assert errors == ["ValueError('one')", "KeyError('three')"]
+
+
+async def test_what_cannot_be_compared_with_the_last_news_ends_nothing(room: Room) -> None:
+    async with watching(room.events) as stream:
+        await stream.next_of("pipeline")
+        dates = room.state.pipeline.pop("dates")
+        before = room.state.collected()
+        await until(lambda: room.state.collected() > before + 5)
+        room.state.pipeline |= {"dates": dates, "held": ["2024-01-01"]}
+        assert (await stream.next_of("pipeline"))["held"] == ["2024-01-01"]
+
+
+async def test_a_collecting_that_never_ends_is_given_up() -> None:
+    async with a_room(longest_s=0.05) as room, watching(room.events) as stream:
+        await stream.next_of("pipeline")
+        room.state.gates.shut("overview")
+        room.state.pipeline["held"] = ["2024-01-01"]
+        assert (await stream.next_of("pipeline"))["held"] == ["2024-01-01"]
+        room.state.overview["number"] = 2
+        room.state.gates.open("overview")
+        assert (await stream.next_of("overview"))["number"] == 2
+
+
 async def test_for_a_reader_who_falls_behind_nothing_queues_up(room: Room) -> None:
     state = room.state
     state.overview["ballast"] = "x" * 200_000
@@ -372,6 +432,20 @@ async def test_the_stream_needs_the_token_as_all_of_admin(database: Path) -> Non
             events, {"Authorization": "Bearer secret-token-of-32-characters-xx"}
         ) as stream:
             assert (await stream.next_of("overview"))["freshness"]["state"] == "settled"
+
+
+async def test_the_stream_has_an_id_as_every_answer_on_the_admin_port(database: Path) -> None:
+    async with serving(database) as running:
+        events = running.admin_url / "admin/events"
+        async with watching(events, {"X-Request-ID": "mine"}) as stream:
+            assert stream.response.headers.getall("X-Request-ID") == ["mine"]
+        async with watching(events) as one, watching(events) as other:
+            made = {stream.response.headers["X-Request-ID"] for stream in (one, other)}
+            assert len(made) == 2
+        async with aiohttp.ClientSession() as session:
+            for path in ("admin/overview", "admin/nothing", "console", "health/live"):
+                async with session.get(running.admin_url / path) as got:
+                    assert len(got.headers.getall("X-Request-ID")) == 1
 
 
 async def test_what_is_answered_and_done_is_told(database: Path) -> None:

@@ -125,6 +125,7 @@ def test_a_question_on_an_idle_connection_is_answered_and_is_its_last(database: 
     async def test(left: Left) -> None:
         async with calling(left.url) as caller:
             await left.warm(caller)
+            assert "connection" not in (await caller.ask(ASK)).headers
             draining = await left.drain()
             reply = await caller.ask(ASK)
             assert reply.status == 200
@@ -133,15 +134,6 @@ def test_a_question_on_an_idle_connection_is_answered_and_is_its_last(database: 
             assert await is_closed(caller)
             # Nobody is left to wait for, though the grace is long.
             await draining
-
-    on_a_worker(database, test)
-
-
-def test_before_it_is_left_a_connection_stays_open(database: Path) -> None:
-    async def test(left: Left) -> None:
-        async with calling(left.url) as caller:
-            await left.warm(caller)
-            assert "connection" not in (await caller.ask(ASK)).headers
 
     on_a_worker(database, test)
 

@@ -16,17 +16,13 @@ from proxy.cache.redis import RedisStore
 from proxy.cache.redis_leases import RedisLeases
 from proxy.errors import StoreError
 from proxy.query import Key
-from proxy.telemetry import Telemetry
-from tests.clocks import HandClock
 from tests.entries import an_entry
 from tests.redis_server import RedisServer
+from tests.redis_stores import LONG_S, store_at
 from tests.relay import Relay
 from tests.waiting import until
 
 A, B = Key("a"), Key("b")
-LONG_S = 20.0
-"""No call is to run into its limit, however busy the machine is."""
-
 MINE = Lease(A, "w1", "mine")
 THEIRS = Lease(A, "w1", "theirs")
 OF_A_NEWER_STATE = Lease(A, "w2", "newer")
@@ -48,29 +44,9 @@ class Process:
 async def process(
     url: str, *, ttl_s: float = 60, timeout_s: float = LONG_S, max_connections: int = 16
 ) -> AsyncIterator[Process]:
-    store = RedisStore(
-        url,
-        telemetry=Telemetry(),
-        clock=HandClock(),
-        entry_ttl_s=60,
-        timeout_s=timeout_s,
-        connect_timeout_s=timeout_s,
-        max_connections=max_connections,
-    )
-    async with store:
+    made = store_at(url, entry_ttl_s=60, timeout_s=timeout_s, max_connections=max_connections)
+    async with made as store:
         yield Process(store, RedisLeases(store.connection, entry_ttl_s=60, lease_ttl_s=ttl_s))
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RedisServer]:
-    async with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def raw(server: RedisServer) -> AsyncIterator[Redis]:
-    async with Redis.from_url(server.url, protocol=2) as client:
-        yield client
 
 
 @pytest.fixture

@@ -57,6 +57,16 @@ def test_the_standard_library_speaks_through_the_same_stream() -> None:
     assert "timestamp" in line
 
 
+def test_every_line_of_a_worker_says_which_it_is() -> None:
+    stream = io.StringIO()
+    configure_logs("json", stream, worker=3)
+    structlog.get_logger("x").info("ours")
+    logging.getLogger("asyncio").error("theirs")
+    structlog.get_logger("x").info("of another", worker=4)
+    said = [(line["event"], line["worker"]) for line in lines_of(stream)]
+    assert said == [("ours", 3), ("theirs", 3), ("of another", 4)]
+
+
 def test_debug_lines_are_left_out() -> None:
     stream = io.StringIO()
     configure_logs("json", stream)

@@ -2,20 +2,53 @@
 
 from typing import Any
 
-from proxy.workers.merging import merged_audit, merged_entries, merged_purge, merged_status
+from proxy.workers.merging import (
+    merged_audit,
+    merged_entries,
+    merged_jobs,
+    merged_purge,
+    merged_status,
+)
 
 
-def status(entries: int) -> dict[str, Any]:
-    return {"version": "1", "cache": {"entries": entries, "bytes": 10 * entries}}
+def job(name: str, started_at: str | None = None, finished_at: str | None = None) -> dict[str, Any]:
+    return {"id": name, "started_at": started_at, "finished_at": finished_at}
 
 
-def test_caches_add_up_and_the_rest_is_the_leads() -> None:
+def status(entries: int, *jobs: dict[str, Any]) -> dict[str, Any]:
+    cache = {"entries": entries, "bytes": 10 * entries}
+    return {"version": f"{entries}", "cache": cache, "jobs": list(jobs)}
+
+
+def test_caches_add_up_jobs_are_of_all_and_the_rest_is_the_leads() -> None:
+    jobs = [job(f"{number}", f"2024-01-01T00:00:0{number}Z") for number in range(7)]
     merged = merged_status(
-        {**status(1), "jobs": ["lead"]}, [{**status(2), "jobs": []}], {"uptime_s": 5}
+        {2: status(1, *jobs[5:3:-1]), 1: status(2, jobs[6], *jobs[3::-1])}, {"uptime_s": 5}
     )
+    newest = zip(jobs[:1:-1], (1, 2, 2, 1, 1), strict=True)
     assert merged == {
-        "version": "1", "cache": {"entries": 3, "bytes": 30}, "jobs": ["lead"], "uptime_s": 5,
+        "version": "1", "cache": {"entries": 3, "bytes": 30}, "uptime_s": 5,
+        "jobs": [{**one, "worker": worker} for one, worker in newest],
     }  # fmt: skip
+
+
+def test_jobs_that_wait_come_first_and_one_that_was_cancelled_before_it_began_where_it_ended() -> (
+    None
+):
+    parts = {
+        1: [job("waits"), job("cancelled", None, "2024-01-01T00:00:03Z")],
+        2: [job("runs", "2024-01-01T00:00:04Z"), job("done", "2024-01-01T00:00:02Z", "later")],
+    }
+    merged = merged_jobs(parts, 10)
+    assert [(one["id"], one["worker"]) for one in merged] == [
+        ("waits", 1), ("runs", 2), ("cancelled", 1), ("done", 2),
+    ]  # fmt: skip
+    assert merged_jobs(parts, 2) == merged[:2]
+
+
+def test_jobs_of_one_worker_stay_in_its_order() -> None:
+    merged = merged_jobs({1: [job("b"), job("a")], 2: [job("c")]}, 10)
+    assert [one["id"] for one in merged] == ["b", "a", "c"]
 
 
 def test_a_purge_is_complete_when_it_was_so_everywhere() -> None:
@@ -81,3 +114,20 @@ def test_other_acts_and_other_reasons_are_apart_and_the_newest_come_first() -> N
     parts = {1: [act("11.000", "split"), act("10.000")], 2: [act("10.500", reason="why")]}
     assert [one["at"][-7:-1] for one in merged_audit(parts, 10)] == ["11.000", "10.500", "10.000"]
     assert merged_audit(parts, 1) == [act("11.000", "split")]
+
+
+class Counted(dict[str, Any]):
+    """Counts how often its time is read."""
+
+    reads = 0
+
+    def __getitem__(self, name: str) -> Any:
+        Counted.reads += name == "at"
+        return super().__getitem__(name)
+
+
+def test_of_each_list_only_what_can_be_wanted_is_looked_at() -> None:
+    Counted.reads = 0
+    many = [Counted(act(f"{59 - second:02}.000", f"{second}")) for second in range(60)]
+    assert merged_audit({1: many, 2: many}, 1) == many[:1]
+    assert Counted.reads == 2

@@ -368,7 +368,8 @@ async def test_answers_of_several_workers_are_as_told(tmp_path: Path) -> None:
         assert paths["/admin/status"]["servers"][0]["url"] == str(proxy.admin_url.origin())
         assert (await reader.ask("POST", ANALYTICS, RANGE))[0] == 200
         assert (await reader.ask("POST", "/admin/split", {"percent": 50}))[0] == 200
-        assert (await reader.ask("POST", "/admin/rebuild", {"action": "end"}))[0] == 200
+        status, told = await reader.ask("POST", "/admin/rebuild", {"action": "end"})
+        assert (status, told["is_complete"]) == (200, True)
         for path in (
             "/health/live",
             "/health/ready",
@@ -385,8 +386,20 @@ async def test_answers_of_several_workers_are_as_told(tmp_path: Path) -> None:
         ):  # fmt: skip
             assert (await reader.ask("GET", f"/admin/{path}"))[0] == 200
         assert (await reader.ask("POST", "/admin/purge", {"all": True}))[0] == 200
-        assert (await reader.ask("POST", "/admin/warm"))[0] == 202
+        status, told = await reader.ask("POST", "/admin/warm")
+        assert (status, told["is_complete"]) == (202, True)
+        status, one = await reader.ask("GET", f"/admin/jobs/{told['job_id']}")
+        assert (status, one["id"]) == (200, told["job_id"])
+        _, told = await reader.ask("GET", "/admin/jobs")
+        # What one was asked to do, the other does too.
+        assert {job["worker"] for job in told["jobs"]} == {1, 2}
+        assert one["worker"] in (1, 2)
+        assert (await reader.ask("GET", "/admin/status"))[1]["jobs"][0]["worker"] in (1, 2)
         assert (await reader.ask("GET", "/admin/jobs/none"))[0] == 404
+        # Until one answers, which takes a moment, others may be there to ask.
+        assert (await reader.ask("POST", "/admin/rollback", {"author": []}))[0] == 400
+        assert (await reader.ask("POST", "/admin/rollback", {"reason": "to see"}))[0] == 200
+        assert (await reader.ask("DELETE", "/admin/rollback"))[0] == 200
 
 
 async def test_events_are_as_told(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests import programs
 from tests.programs import program
 
-TOOLS = Path(__file__).parent.parent / ".ci" / "tools"
+ROOT = Path(__file__).parent.parent
+TOOLS = ROOT / ".ci" / "tools"
 
 
 def test_a_program_is_found_also_where_the_path_does_not_lead(
@@ -25,11 +28,43 @@ def test_a_program_is_found_also_where_the_path_does_not_lead(
 def test_one_that_is_not_there_fails_only_where_it_is_required(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(programs, "MISSED", set())
     monkeypatch.delenv("TESTS_REQUIRE", raising=False)
     assert program("no-such-program") is None
     monkeypatch.setenv("TESTS_REQUIRE", "nginx no-such-program")
     with pytest.raises(AssertionError, match="no-such-program is not there"):
         program("no-such-program")
+
+
+@pytest.mark.parametrize("spread", [[], ["-n", "2"]], ids=["in one process", "in two"])
+def test_a_run_says_in_the_end_what_it_did_without(tmp_path: Path, spread: list[str]) -> None:
+    test = tmp_path / "test_it.py"
+    lines = ["from tests.programs import program"]
+    for name in ("env", "no-such-program", "nor-this", "no-such-program"):
+        lines += [f"def test_{len(lines)}():", f"    program({name!r})"]
+    test.write_text("\n".join(lines))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "tests.conftest",
+            "-p",
+            "no:cacheprovider",
+            *spread,
+            test,
+        ],
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "TESTS_REQUIRE"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "not on this machine: no-such-program, nor-this. See" in done.stdout
+    assert "4 passed" in done.stdout
 
 
 def tools(folder: Path, *wanted: str) -> subprocess.CompletedProcess[str]:

@@ -22,27 +22,13 @@ from proxy.telemetry import Telemetry
 from tests.clocks import HandClock
 from tests.entries import an_entry
 from tests.redis_server import RedisServer
+from tests.redis_stores import LONG_S, store_at
 from tests.relay import Relay
 from tests.waiting import until
 
 A, B = Key("a"), Key("b")
 SHORT_S = 0.3
 """For calls that are to run into their limit."""
-LONG_S = 20.0
-"""For calls that are not, however busy the machine is."""
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RedisServer]:
-    async with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def raw(server: RedisServer) -> AsyncIterator[Redis]:
-    """A client of our own, to look behind the store."""
-    async with Redis.from_url(server.url, protocol=2) as client:
-        yield client
 
 
 @pytest.fixture
@@ -61,13 +47,12 @@ class Bench:
     def store(
         self, url: str, *, timeout_s: float = LONG_S, max_connections: int = 16, ttl_s: float = 60
     ) -> AbstractAsyncContextManager[RedisStore]:
-        return RedisStore(
+        return store_at(
             url,
             telemetry=self.telemetry,
             clock=self.clock,
             entry_ttl_s=ttl_s,
             timeout_s=timeout_s,
-            connect_timeout_s=timeout_s,
             max_connections=max_connections,
         )
 

@@ -1,7 +1,5 @@
 """One process at a time is on duty, and nobody waits for a dead one for ever."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from redis.asyncio import Redis
 
@@ -9,28 +7,7 @@ from proxy.cache.duty import OwnDuty
 from proxy.cache.redis import RedisStore
 from proxy.cache.redis_duty import RedisDuty
 from proxy.errors import StoreError
-from proxy.telemetry import Telemetry
-from tests.clocks import HandClock
 from tests.redis_server import RedisServer
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RedisServer]:
-    async with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def store(server: RedisServer) -> AsyncIterator[RedisStore]:
-    async with RedisStore(
-        server.url,
-        telemetry=Telemetry(),
-        clock=HandClock(),
-        entry_ttl_s=600,
-        timeout_s=20,
-        connect_timeout_s=20,
-    ) as store:
-        yield store
 
 
 @pytest.fixture
@@ -41,12 +18,6 @@ def ours(store: RedisStore) -> RedisDuty:
 @pytest.fixture
 def theirs(store: RedisStore) -> RedisDuty:
     return RedisDuty(store.connection, "warm")
-
-
-@pytest.fixture
-async def raw(server: RedisServer) -> AsyncIterator[Redis]:
-    async with Redis.from_url(server.url, protocol=2) as client:
-        yield client
 
 
 async def test_only_one_has_it_until_it_is_given_back(ours: RedisDuty, theirs: RedisDuty) -> None:

@@ -1,7 +1,5 @@
 """Walking over what Redis holds of ours: all of it, and nothing of others'."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from redis.asyncio import Redis
 
@@ -9,35 +7,8 @@ from proxy.cache.codec import Head, encode
 from proxy.cache.redis import RedisStore
 from proxy.errors import StoreError
 from proxy.query import Key
-from proxy.telemetry import Telemetry
-from tests.clocks import HandClock
 from tests.entries import QUERY, an_entry
 from tests.redis_server import RedisServer
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[RedisServer]:
-    async with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def raw(server: RedisServer) -> AsyncIterator[Redis]:
-    async with Redis.from_url(server.url, protocol=2) as client:
-        yield client
-
-
-@pytest.fixture
-async def store(server: RedisServer) -> AsyncIterator[RedisStore]:
-    async with RedisStore(
-        server.url,
-        telemetry=Telemetry(),
-        clock=HandClock(),
-        entry_ttl_s=600,
-        timeout_s=20,
-        connect_timeout_s=20,
-    ) as store:
-        yield store
 
 
 async def found_in(store: RedisStore) -> dict[Key, Head | None]:

@@ -5,6 +5,7 @@ import base64
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -68,6 +69,15 @@ REQUESTS = [
 ]
 
 
+def reached(legacy: RawLegacy) -> Counter[bytes]:
+    """How often it was asked what: method and path."""
+    return Counter(head.partition(b"?")[0].partition(b" HTTP/")[0] for head in legacy.heads)
+
+
+ROUNDS = 5
+"""As many as there are ways in which the legacy misbehaves."""
+
+
 async def replies(caller: Caller) -> bytes:
     try:
         async with asyncio.timeout(20):
@@ -87,7 +97,7 @@ async def test_no_secret_is_said_whatever_goes_wrong(database: Path, legacy: Raw
     }
     heard: list[bytes] = []
     async with ProxyProcess(database, **settings) as proxy:
-        for _ in range(5):
+        for _ in range(ROUNDS):
             for data in REQUESTS:
                 async with calling(proxy.url) as caller:
                     caller.send(data)
@@ -101,7 +111,10 @@ async def test_no_secret_is_said_whatever_goes_wrong(database: Path, legacy: Raw
         said = "".join(proxy.said)
     whole = said + b"".join(heard).decode("latin-1")
     assert '"stopped"' in said
-    assert len(legacy.heads) > 15
+    asked = reached(legacy)
+    # In each round it was asked about the one caller whose question is ours.
+    assert asked.pop(b"GET /me") >= ROUNDS
+    assert asked == dict.fromkeys((b"GET /other", b"GET /cached", b"POST /analytics/data"), ROUNDS)
     for secret in (MARK, ENCODED):
         assert [line[:300] for line in whole.splitlines() if secret in line] == []
 
@@ -124,4 +137,25 @@ def test_a_start_that_is_refused_says_no_secret(database: Path, name: str) -> No
     )  # fmt: skip
     assert done.returncode != 0
     assert "PROXY_PORT" in done.stderr
+    assert MARK not in done.stdout + done.stderr
+
+
+async def test_warming_without_a_proxy_says_no_secret(database: Path, tmp_path: Path) -> None:
+    state = tmp_path / f"{MARK}.db"
+    state.write_bytes(b"garbage" * 1000)
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("PROXY_")}
+    environ |= {
+        "PROXY_DATABASE": str(database),
+        "PROXY_REDIS_URL": f"redis://:{MARK}@127.0.0.1:1/0",
+        "PROXY_LEGACY_URL": f"http://u:{MARK}@127.0.0.1:1",
+        "PROXY_ADMIN_TOKEN": MARK,
+        "PROXY_STATE": str(state),
+    }
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "proxy", "warm", "--in-process"],
+        env=environ, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert '/***.db"' in done.stderr
+    assert "redis_down" in done.stderr
     assert MARK not in done.stdout + done.stderr

@@ -103,7 +103,7 @@ def test_the_process_environment_is_looked_at_only_when_handed_over(
         ("PROXY_ENTRY_TTL_S", "-5", "a number greater than 0"),
         ("PROXY_REBUILD_HOLD_S", "-5", "a number, 0 or more"),
         ("PROXY_MAX_RANGE_DAYS", "0", "a whole number, 1 or more"),
-        ("PROXY_WORKERS", "two", "a whole number, 1 or more"),
+        ("PROXY_WORKERS", "two", "a whole number, 1 to 256"),
         ("PROXY_RATE_MODE", "median", "mean or ratio"),
         ("PROXY_FRESHNESS", "loose", "strict or poll"),
         ("PROXY_LOG_FORMAT", "xml", "auto or json or human"),
@@ -152,6 +152,8 @@ def test_a_bad_value_of_the_file_is_named_as_it_stands_there(
 def test_a_bad_value_of_the_command_line_is_named_as_its_option() -> None:
     with pytest.raises(SettingsError, match=r"^--split-percent is 101: it may be a number, 0 to"):
         load_settings(None, {"split_percent": 101}, {"PROXY_SPLIT_PERCENT": "5"})
+    with pytest.raises(SettingsError, match=r"^--workers is 257: it may be a whole number, 1 to"):
+        load_settings(None, {"workers": 257}, {})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -27,6 +29,8 @@ from proxy.telemetry import Telemetry
 from tests.clocks import HandClock
 from tests.redis_server import RedisServer
 from tests.state_in_memory import StateInMemory
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -234,6 +238,90 @@ async def test_a_deleted_file_is_made_anew(tmp_path: Path) -> None:
         assert await file.write(state) == state
     async with StateFile(tmp_path / "state.db") as file:
         assert await file.read() == state
+
+
+async def test_a_file_that_is_made_anew_hears_again_who_follows(tmp_path: Path) -> None:
+    state = with_percent(MigrationState(), 25, why())
+    async with StateFile(tmp_path / "state.db") as one, StateFile(tmp_path / "state.db") as other:
+        await one.write(state)
+        await other.follow("other", tag_of(state))
+        for name in os.listdir(tmp_path):
+            os.unlink(tmp_path / name)
+        await one.write(state)
+        await other.follow("other", None)
+        assert await one.followers() == {"other": 0}
+        await other.follow("other", tag_of(state))
+        assert await one.followers() == {"other": 1}
+
+
+async def test_who_follows_is_written_once(tmp_path: Path) -> None:
+    async with StateFile(tmp_path / "state.db") as one, StateFile(tmp_path / "state.db") as other:
+        tag = tag_of(await one.write(with_percent(MigrationState(), 25, why())))
+        await other.follow("other", tag)
+        log = tmp_path / "state.db-wal"
+        size = log.stat().st_size
+        for _ in range(5):
+            await other.follow("other", tag)
+        assert log.stat().st_size == size
+
+
+async def test_an_empty_file_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    path.touch()
+    async with StateFile(path) as file:
+        assert await file.read() is None
+        assert await file.follow("p", None) is None
+        assert not file.was_damaged
+        state = await file.write(with_percent(MigrationState(), 25, why()))
+        assert await file.read() == state
+
+
+FULL = """
+import asyncio, resource, signal, sys
+from pathlib import Path
+from proxy.errors import StoreError
+from proxy.rollout.state import MigrationState
+from proxy.rollout.state_file import StateFile
+
+async def main():
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    async with StateFile(Path(sys.argv[1])) as file:
+        before = await file.read()
+        try:
+            await file.write(MigrationState(version=9))
+        except StoreError as error:
+            print(before == await file.read(), None if before is None else before.percent)
+        if before is None:
+            print(await file.follow("p", None))
+
+asyncio.run(main())
+"""
+
+
+def on_a_full_disk(path: Path) -> str:
+    """What a process says that reads the file, cannot write to it, and reads it again."""
+    command = [sys.executable, "-c", FULL, str(path)]
+    return subprocess.run(
+        command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.strip()
+
+
+async def test_what_a_full_disk_leaves_behind_is_no_state(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    said = await asyncio.to_thread(on_a_full_disk, path)
+    assert said == "True None\nNone"
+    assert path.stat().st_size == 0
+    async with StateFile(path) as file:
+        assert await file.read() is None
+
+
+async def test_a_state_is_read_from_a_full_disk(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    async with StateFile(path) as file:
+        await file.write(with_percent(MigrationState(), 25, why()))
+    said = await asyncio.to_thread(on_a_full_disk, path)
+    assert said == "True 25.0"
 
 
 @pytest.mark.parametrize(

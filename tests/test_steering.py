@@ -1,6 +1,7 @@
 """Steering: what is in force where, after changes, outages and restarts, in several processes."""
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from proxy.background import Background
 from proxy.cache.redis import RedisStore
 from proxy.errors import StoreError
 from proxy.rollout.redis_state import RedisState
-from proxy.rollout.shared_state import SharedState
+from proxy.rollout.shared_state import NewerStateError, SharedState
 from proxy.rollout.state import (
     Cause,
     ConflictError,
@@ -67,6 +68,7 @@ async def steering(
     shadow_rate: float = 0.0,
     is_damaged: bool = False,
     has_legacy: bool = True,
+    workers: SharedState | None = None,
 ) -> AsyncIterator[Steering]:
     async with Background(drain_s=0) as background:
         steering = Steering(
@@ -74,6 +76,7 @@ async def steering(
             shared,
             background,
             HandClock(),
+            workers=workers,
             process=process,
             percent=split_percent,
             shadow_rate=shadow_rate,
@@ -491,12 +494,82 @@ async def test_a_start_without_redis_goes_by_the_file() -> None:
         assert one.split.percent == 30
 
 
-async def test_a_file_that_cannot_be_understood_stops_the_start() -> None:
-    file = StateInMemory()
-    file.is_down = True
-    with pytest.raises(StoreError):
-        async with steering(file):
+async def test_a_file_of_a_newer_version_stops_the_start() -> None:
+    class Newer(StateInMemory):
+        async def read(self) -> MigrationState | None:
+            raise NewerStateError("it is of a newer version")
+
+    with pytest.raises(NewerStateError):
+        async with steering(Newer()):
             pass
+
+
+async def test_a_file_that_cannot_be_read_is_taken_for_a_damaged_one() -> None:
+    file = StateInMemory(with_percent(MigrationState(), 30, why()))
+    file.is_down = True
+    with capture_logs() as logs:
+        async with steering(file) as one:
+            assert (one.split.percent, one.is_kept) == (0, False)
+            assert one.state.reason == "the state file cannot be read: what it held is not known"
+            # Nor is it forgotten what it holds, once it can be read again.
+            file.is_down = False
+            await until(lambda: one.is_kept)
+            assert (one.split.percent, one.state.percent) == (0, 30)
+    told = [line for line in logs if line["event"] == "state_not_known"]
+    assert [(line["is_rolled_back"], line["error"]) for line in told] == [(True, "it is down")]
+    file.is_down = True
+    async with steering(file, has_legacy=False, split_percent=60) as one:
+        assert one.split.percent == 60
+    better = StateInMemory(with_percent(MigrationState(), 40, why()))
+    for shared, workers in ((better, None), (None, better)):
+        async with steering(file, shared, workers=workers) as one:
+            assert one.split.percent == 40
+
+
+async def test_workers_follow_each_other_when_neither_the_disk_nor_redis_is_there() -> None:
+    file, shared, workers = StateInMemory(), StateInMemory(), StateInMemory()
+    async with (
+        steering(file, shared, workers=workers, process="one") as one,
+        steering(file, shared, workers=workers, process="two") as two,
+    ):
+        await one.change(percent(30))
+        file.is_full = shared.is_down = True
+        with capture_logs() as logs:
+            await one.change(back, is_urgent=True)
+        assert (two.split.percent, one.is_kept, two.is_kept) == (0, False, False)
+        # Nobody can have it from the file: that is not waited for.
+        assert [line for line in logs if line["event"] == "followers_late"] == []
+        async with steering(file, shared, workers=workers, process="three") as three:
+            assert (three.split.percent, three.is_kept) == (0, False)
+        with pytest.raises(StoreError, match="full"):
+            await two.change(lambda state: lifted(state, why()))
+        assert one.state.rolled_back
+        file.is_full = False
+        await until(lambda: one.is_kept and two.is_kept)
+
+
+async def test_what_was_kept_in_a_file_that_is_gone_is_not_kept() -> None:
+    file = StateInMemory()
+    async with steering(file) as one:
+        await one.change(percent(30))
+        assert one.is_kept
+        file.kept, file.is_full = None, True
+        await until(lambda: not one.is_kept)
+        file.is_full = False
+        await until(lambda: one.is_kept)
+
+
+async def test_after_its_file_was_deleted_a_change_is_answered_when_every_process_has_it(
+    tmp_path: Path,
+) -> None:
+    async with two_processes("file", tmp_path) as (one, two):
+        for number in range(1, 6):
+            await one.change(percent(number))
+            assert two.split.percent == number
+            for name in os.listdir(tmp_path):
+                os.unlink(tmp_path / name)
+            await two.change(percent(10 + number))
+            assert one.split.percent == 10 + number
 
 
 async def test_listeners_hear_of_each_change_from_wherever_it_comes() -> None:

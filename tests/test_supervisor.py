@@ -1,193 +1,16 @@
 """The supervisor with workers that do what the test says: whom it starts, tells and ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from itertools import count
-from typing import Any
 
-import aiohttp
 import pytest
 
 from proxy.background import Background
-from proxy.clock import SystemClock
 from proxy.errors import ProxyError, SettingsError
-from proxy.settings import Settings
-from proxy.workers.backoff import Backoff
-from proxy.workers.link import LinkError
 from proxy.workers.orders import Report
-from proxy.workers.post import Plan, Post, Times
-from proxy.workers.supervisor import Supervisor, Why
-from proxy.workers.totals import Totals
+from proxy.workers.post import Times
+from tests.clocks import HandClock
 from tests.waiting import until
-
-LONG_S = 100.0
-PATIENT = Times(LONG_S, LONG_S, LONG_S, LONG_S, LONG_S, LONG_S)
-
-
-class FakeLink:
-    """Answers at once, unless `gate` is closed."""
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.is_well = True
-        self.ready = True
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.asked: list[str] = []
-
-    async def is_live(self, timeout_s: float) -> bool:
-        return self.is_well
-
-    async def is_ready(self) -> bool:
-        return self.ready
-
-    async def probe(self, path: str, *, timeout_s: float = 5) -> tuple[int, bytes]:
-        return 200, await self.read(path)
-
-    async def read(self, path: str, *, timeout_s: float = 5) -> bytes:
-        text = told(self.requests)
-        self.asked.append(path)
-        await self.gate.wait()
-        return text.encode()
-
-    async def read_json(self, path: str) -> dict[str, Any]:
-        raise LinkError(path)
-
-    async def open(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes
-    ) -> aiohttp.ClientResponse:
-        raise LinkError(path)
-
-
-class FakeWorker:
-    """Says and does nothing by itself. `orders` are what it was told, in order."""
-
-    pids = count(100)
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.link = FakeLink()
-        self.pid = next(self.pids)
-        self.orders: list[str] = []
-        self.is_stubborn = False
-        self.is_closed = False
-        self._said: asyncio.Queue[Report | None] = asyncio.Queue()
-        self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-    def say(self, report: Report) -> None:
-        self._said.put_nowait(report)
-
-    def listen(self) -> None:
-        self.say(Report("listening"))
-
-    def end(self, code: int = 0) -> None:
-        """As a process ends: nothing more is said."""
-        if not self._code.done():
-            self._said.put_nowait(None)
-            self._code.set_result(code)
-
-    def leave(self) -> None:
-        """In order, with a last word."""
-        self.say(Report("left", told(self.link.requests)))
-        self.end()
-
-    async def reports(self) -> AsyncIterator[Report]:
-        while (report := await self._said.get()) is not None:
-            yield report
-
-    async def ended(self) -> int:
-        return await self._code
-
-    def drain(self) -> None:
-        self.orders.append("drain")
-
-    def terminate(self) -> None:
-        self.orders.append("terminate")
-        if not self.is_stubborn:
-            self.leave()
-
-    def kill(self) -> None:
-        self.orders.append("kill")
-        self.end(-9)
-
-    async def close(self) -> None:
-        self.is_closed = True
-
-
-def told(requests: int) -> str:
-    return f"# TYPE proxy_requests_total counter\nproxy_requests_total {requests}\n"
-
-
-def plan(workers: int = 2, **settings: Any) -> Plan:
-    return Plan(Settings(workers=workers, **settings), None, None)
-
-
-class Room:
-    """A supervisor and the workers that it has started so far."""
-
-    def __init__(self, background: Background, times: Times, workers: int) -> None:
-        self.started: list[FakeWorker] = []
-        self.refusals: list[OSError] = []
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.whys: list[Why] = []
-        self.background = background
-        self.supervisor = Supervisor(
-            plan(workers),
-            self._launch,
-            Totals({}),
-            background,
-            SystemClock(),
-            times=times,
-            backoff=Backoff(first_s=0.001, most_s=0.001),
-            restarted=self.whys.append,
-        )
-
-    async def _launch(self, plan: Plan, number: int) -> FakeWorker:
-        if self.refusals:
-            raise self.refusals.pop()
-        worker = FakeWorker(plan)
-        self.started.append(worker)
-        await self.gate.wait()
-        return worker
-
-    async def is_there(self, number: int) -> FakeWorker:
-        """The worker of that number, once it has been started."""
-        await until(lambda: len(self.started) >= number)
-        return self.started[number - 1]
-
-    async def serves(self, number: int) -> FakeWorker:
-        """The worker of that number, which is now let to serve."""
-        worker = await self.is_there(number)
-        worker.listen()
-        await until(lambda: (number, "serving") in self.stages)
-        return worker
-
-    @property
-    def stages(self) -> list[tuple[int, str]]:
-        return [(one.number, one.stage) for one in self.supervisor.roster]
-
-    def counted(self) -> float:
-        return self.supervisor.totals.sum("proxy_requests_total")
-
-
-@asynccontextmanager
-async def room(
-    times: Times = PATIENT, workers: int = 2, *, has_begun: bool = True
-) -> AsyncIterator[Room]:
-    async with Background() as background:
-        made = Room(background, times, workers)
-        starting = background.spawn(made.supervisor.start(), name="start", endless=True)
-        if has_begun:
-            for number in range(workers):
-                await made.serves(number + 1)
-            assert await starting
-        yield made
-        made.gate.set()
-        await made.supervisor.stop()
-        assert len(made.supervisor.roster) == 0
-        assert all(worker.is_closed for worker in made.started)
+from tests.workers_room import LONG_S, PATIENT, Room, plan, room
 
 
 async def test_one_that_ends_by_itself_is_replaced() -> None:
@@ -282,7 +105,8 @@ async def test_what_keeps_the_first_from_beginning_is_raised(
         with pytest.raises(ProxyError, match="no such table") as raised:
             await starting
         assert type(raised.value) is kind
-        # Nobody else has tried.
+        # Nobody else tries.
+        assert made.supervisor.is_leaving
         assert len(made.started) == 1
         await made.supervisor.stop()
 
@@ -382,26 +206,40 @@ async def test_who_was_silent_once_is_not_ended() -> None:
         assert made.started[0].orders == []
 
 
-async def test_one_that_ends_while_it_is_about_to_be_told_is_only_replaced() -> None:
+@pytest.mark.parametrize("ticks", range(12))
+async def test_the_only_one_that_serves_is_not_told_to_leave(ticks: int) -> None:
+    async with room(workers=1) as made:
+        made.supervisor.turn_to(plan(1))
+        second = await made.is_there(2)
+        second.listen()
+        told = set(made.started)
+        # It crashes at any moment of being brought in, or right after.
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        second.end(-9)
+
+        def is_over() -> bool:
+            for worker in made.started:
+                if worker.orders == ["drain"]:
+                    worker.leave()
+                elif worker not in told:
+                    told.add(worker)
+                    worker.listen()
+            is_rolling = made.supervisor.roster.is_rolling
+            return second.is_closed and not is_rolling and len(made.stages) == 1
+
+        await until(is_over)
+        for stages in made.at_drains:
+            assert "serving" in [stage for _, stage in stages]
+
+
+async def test_a_roll_does_not_wait_for_what_an_old_worker_has_to_say() -> None:
     async with room() as made:
-        asked: list[Post] = []
-        gate = asyncio.Event()
-
-        async def remember(post: Post) -> None:
-            asked.append(post)
-            await gate.wait()
-
-        made.supervisor.before_drain = remember
+        made.started[1].link.gate.clear()
         made.supervisor.turn_to(plan())
         await made.serves(3)
-        await until(lambda: len(asked) == 1)
-        assert asked[0].worker is made.started[1]
-        made.started[1].end(-9)
-        await until(lambda: (2, "serving") not in made.stages)
-        gate.set()
-        await made.is_there(4)
-        assert made.started[1].orders == []
-        assert made.whys == ["crash"]
+        await until(lambda: made.started[1].orders == ["drain"])
+        made.started[1].link.gate.set()
 
 
 async def test_what_a_worker_says_last_is_what_it_is_counted_with() -> None:
@@ -449,6 +287,27 @@ async def test_every_worker_that_serves_is_looked_at_now_and_then() -> None:
         for worker in made.started:
             worker.link.requests = 3
         await until(lambda: made.counted() == 6)
+
+
+async def test_a_look_comes_with_the_round_that_is_nearest_to_its_time() -> None:
+    clock = HandClock()
+    times = Times(0.001, 0.002, LONG_S, LONG_S, LONG_S, LONG_S)
+    async with room(times, 1, clock) as made:
+        link = made.started[0].link
+        looks: list[int] = []
+        rounds = 0
+
+        async def is_live(timeout_s: float) -> bool:
+            nonlocal rounds
+            rounds += 1
+            looks.append(len(link.asked))
+            # Timers may wake a moment early.
+            clock.pass_s(0.00099)
+            return True
+
+        link.is_live = is_live  # type: ignore[method-assign]
+        await until(lambda: rounds > 20)
+        assert looks[20] - looks[0] == 10
 
 
 async def test_another_roll_amid_a_roll_ends_with_the_last_settings() -> None:

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +67,16 @@ class Workers(ProxyProcess):
         async with asyncio.timeout(A_WHILE_S):
             await until(lambda: len(self.events(event)) >= times)
         return self.events(event)[times - 1]
+
+    async def has_replaced(self, pid: int) -> None:
+        """Returns when two serve and that one is none of them."""
+
+        async def states() -> dict[int, str]:
+            return {pid: one["state"] for pid, one in (await self.workers()).items()}
+
+        async with asyncio.timeout(A_WHILE_S):
+            while pid in (known := await states()) or [*known.values()] != ["serving"] * 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
 
     def hang_up(self) -> None:
         os.kill(self.pid, signal.SIGHUP)
@@ -145,13 +155,6 @@ async def gone(*pids: int) -> None:
         await until(lambda: not any(is_alive(pid) for pid in pids))
 
 
-async def comes_true(condition: Callable[[], Any]) -> None:
-    """Asks again and again."""
-    async with asyncio.timeout(A_WHILE_S):
-        while not await condition():  # noqa: ASYNC110 (another process fires no event)
-            await asyncio.sleep(0.05)
-
-
 async def test_a_killed_worker_is_replaced_and_the_others_callers_notice_nothing(
     proxy: Workers,
 ) -> None:
@@ -172,12 +175,7 @@ async def test_a_killed_worker_is_replaced_and_the_others_callers_notice_nothing
                 assert (await new.ask(ASK)).status == 200
         asked += 3 * (len(connections[survivor]) + 1)
 
-    async def is_replaced() -> bool:
-        workers = await proxy.workers()
-        serving = [one for one in workers.values() if one["state"] == "serving"]
-        return victim not in workers and len(serving) == 2
-
-    await comes_true(is_replaced)
+    await proxy.has_replaced(victim)
     # What the dead one had counted when it was last looked at is still counted.
     assert await proxy.counted() == asked
     assert await proxy.metric("proxy_workers") == 2
@@ -268,15 +266,7 @@ async def test_settings_that_cannot_be_leave_the_workers_as_they_are(
         assert set(await proxy.workers()) == before
         # One that ends now comes back with the settings that are in force, not with those.
         os.kill(min(before), signal.SIGKILL)
-
-        async def is_replaced() -> bool:
-            workers = await proxy.workers()
-            return min(before) not in workers and [one["state"] for one in workers.values()] == [
-                "serving",
-                "serving",
-            ]
-
-        await comes_true(is_replaced)
+        await proxy.has_replaced(min(before))
         assert (await proxy.admin("/health/ready"))["status"] == "ready"
 
 

@@ -16,6 +16,7 @@ from proxy.cache.codec import VERSION
 from proxy.circuit import Circuit
 from proxy.clock import Clock
 from proxy.errors import SettingsError, StoreError
+from proxy.patience import patience
 from proxy.query import Key
 
 LEDGER_FORM = 1
@@ -86,7 +87,7 @@ class RedisConnection:
         if ticket is None:
             raise StoreError("redis is down")
         try:
-            async with asyncio.timeout(self._timeout_s), self._places:
+            async with patience(self._timeout_s), self._places:
                 # Cancelled in here, redis-py closes the connection: the reply
                 # that is still to come never answers another call.
                 answer = await call()

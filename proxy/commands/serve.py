@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 import sys
+from collections.abc import Collection
 from typing import Annotated, Any
 
 import structlog
@@ -12,10 +13,12 @@ import uvloop
 
 from proxy.app import run_proxy
 from proxy.commands.options import Config, DatabaseFile, MetaDatabaseFile
-from proxy.commands.supervising import Terminal, read_plan, supervise_until_told
+from proxy.commands.supervising import read_plan, supervise_until_told
+from proxy.hang_up import Terminal, early_hang_up
 from proxy.logs import configure_logs, log_what_nobody_catches
 from proxy.settings import Settings, environment
 from proxy.tracing.wanted import tracing_secrets
+from proxy.workers.post import Plan
 
 log = structlog.get_logger(__name__)
 
@@ -64,22 +67,42 @@ def serve(
     plan = read_plan(config, given)
     set_up_logs(plan.settings)
     if plan.settings.workers > 1:
-        uvloop.run(supervise_until_told(plan, given, lambda: read_plan(config, given)))
+        secrets = _secrets(plan.settings)
+
+        def reread() -> Plan:
+            wanted = read_plan(config, given)
+            # Those of before are still in use.
+            secrets.extend(one for one in _secrets(wanted.settings) if one not in secrets)
+            log_on_stderr(plan.settings, secrets)
+            return wanted
+
+        uvloop.run(supervise_until_told(plan, given, reread))
         return
     tune()
     uvloop.run(_serve(plan.settings))
 
 
-def set_up_logs(settings: Settings) -> None:
-    """The logs of this process, on stderr. NO_COLOR is of https://no-color.org."""
+def set_up_logs(settings: Settings, *, worker: int | None = None) -> None:
+    """The logs of this process, on stderr, with what ends it and what Python warns of."""
+    log_on_stderr(settings, worker=worker)
+    log_what_nobody_catches()
+
+
+def log_on_stderr(
+    settings: Settings, secrets: Collection[str] = (), *, worker: int | None = None
+) -> None:
+    """Without `secrets` and those of `settings` and the environment.
+
+    NO_COLOR is of https://no-color.org.
+    """
     environ = environment()
     configure_logs(
         settings.log_format,
         sys.stderr,
-        secrets=[*_secrets(settings), *tracing_secrets(environ)],
+        secrets=[*_secrets(settings), *secrets, *tracing_secrets(environ)],
         may_colour=not environ.get("NO_COLOR") and environ.get("TERM") != "dumb",
+        worker=worker,
     )
-    log_what_nobody_catches()
 
 
 def tune() -> None:
@@ -98,6 +121,7 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     terminal = Terminal()
+    early = early_hang_up()
 
     def hang_up() -> None:
         if terminal.is_gone:
@@ -106,6 +130,8 @@ async def _serve(settings: Settings) -> None:
             log.warning("nothing_to_reload", why="one process alone reads its settings at start")
 
     loop.add_signal_handler(signal.SIGHUP, hang_up)
+    if early.has_come:
+        hang_up()
     async with run_proxy(settings):
         await stop.wait()
     log.info("stopped")

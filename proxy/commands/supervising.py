@@ -1,7 +1,6 @@
 """`serve` with several workers: the process that holds the ports, until it is told to stop."""
 
 import asyncio
-import os
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import structlog
 from proxy.app_start import refuse_open_admin
 from proxy.app_workers import supervise
 from proxy.errors import ProxyError
+from proxy.hang_up import Terminal, early_hang_up
 from proxy.settings import environment, load_settings
 from proxy.settings_file import read_text
 from proxy.workers.post import Plan
@@ -20,19 +20,6 @@ from proxy.workers.post import Plan
 log = structlog.get_logger(__name__)
 
 _OF_THE_PORTS = ("host", "port", "admin_host", "admin_port", "log_format")
-
-
-class Terminal:
-    """The terminal at `descriptor`, if there is one."""
-
-    def __init__(self, descriptor: int = 2) -> None:
-        self._descriptor = descriptor
-        self._was_there = os.isatty(descriptor)
-
-    @property
-    def is_gone(self) -> bool:
-        """It was closed: a SIGHUP then means what it has always meant."""
-        return self._was_there and not os.isatty(self._descriptor)
 
 
 def read_plan(config: Path | None, given: Mapping[str, Any]) -> Plan:
@@ -50,6 +37,7 @@ async def supervise_until_told(
     Raises what keeps the first ones from serving.
     """
     terminal = Terminal()
+    early = early_hang_up()
     told = asyncio.Event()
     wants_reload = False
     async with supervise(plan, orjson.loads(orjson.dumps(dict(given), default=str))) as supervised:
@@ -71,6 +59,8 @@ async def supervise_until_told(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
         loop.add_signal_handler(signal.SIGHUP, hang_up)
+        if early.has_come:
+            hang_up()
         if await supervisor.start():
             log.info(
                 "listening",

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,9 +25,9 @@ from proxy.commands.options import (
     MetaDatabaseFile,
     Reason,
 )
+from proxy.commands.serve import log_on_stderr
 from proxy.errors import SettingsError
 from proxy.handlers.admin_jobs import job_as_json
-from proxy.logs import configure_logs
 from proxy.settings import Settings, environment, load_settings
 from proxy.tracing.tracer import NO_TRACING
 
@@ -115,7 +114,7 @@ async def _warm_here(settings: Settings, queries: Which, tell: Tell) -> dict[str
     """A proxy that nobody knows of, for the time of one job."""
     if settings.redis_url is None:
         raise SettingsError("--in-process needs --redis-url: memory is gone when this ends")
-    configure_logs(settings.log_format, sys.stderr)
+    log_on_stderr(settings)
     # A warning must be seen; what else happens, the bar shows.
     logging.getLogger().setLevel(logging.WARNING)
     own = {"host": "127.0.0.1", "port": 0, "admin_host": "127.0.0.1", "admin_port": 0}

@@ -1,17 +1,14 @@
 """`python -m proxy worker`: one of the processes that `serve --workers` starts. Not for people."""
 
 import asyncio
-import shutil
 import signal
 import socket
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 import uvloop
 from prometheus_client.exposition import generate_latest
-from structlog.typing import EventDict, WrappedLogger
 from yarl import URL
 
 from proxy.app import run_proxy
@@ -20,6 +17,7 @@ from proxy.commands.exit_codes import BAD_USAGE, CHECK_FAILED
 from proxy.commands.serve import set_up_logs, tune
 from proxy.errors import ProxyError, SettingsError
 from proxy.settings import Settings, environment, load_settings
+from proxy.workers.folders import discard
 from proxy.workers.leash import Leash
 from proxy.workers.orders import Orders, Report
 from proxy.workers.share import share_of
@@ -41,8 +39,7 @@ def worker(
             environment(),
             text=told.text,
         )
-        set_up_logs(settings)
-        _sign_logs(told.number)
+        set_up_logs(settings, worker=told.number)
         tune()
         uvloop.run(_work(share_of(settings), told, leash))
     except ProxyError as error:
@@ -59,7 +56,9 @@ async def _work(settings: Settings, told: Orders, leash: Leash) -> None:
 
     def gone() -> None:
         # Nobody else cleans up after it.
-        shutil.rmtree(Path(told.admin_path).parent, ignore_errors=True)
+        for path in (told.admin_path, told.state_path):
+            if path is not None:
+                discard(Path(path).parent)
         stirred.set()
 
     def end() -> None:
@@ -78,6 +77,7 @@ async def _work(settings: Settings, told: Orders, leash: Leash) -> None:
         URL(told.url),
         Path(told.admin_path),
         told.admin_token,
+        None if told.state_path is None else Path(told.state_path),
     )
     async with run_proxy(settings, inherited=inherited) as running:
         leash.say(Report("listening"))
@@ -87,12 +87,3 @@ async def _work(settings: Settings, told: Orders, leash: Leash) -> None:
             await running.port.drain(told.grace_s)
     # All that was begun is answered and counted.
     leash.say(Report("left", generate_latest(running.telemetry.registry).decode()))
-
-
-def _sign_logs(number: int) -> None:
-    """Have each line say which worker it is from."""
-
-    def sign(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-        return {"worker": number, **event}
-
-    structlog.configure(processors=[sign, *structlog.get_config()["processors"]])

@@ -33,7 +33,7 @@ export function headers() {
 }
 
 // The JSON of the answer. ApiError with the API's own words, in a sentence an operator can use.
-export async function call(method, path, body) {
+export async function call(method, path, body, signal) {
   let response;
   try {
     response = await fetch(`/admin${path}`, {
@@ -42,6 +42,7 @@ export async function call(method, path, body) {
       body: body === undefined ? undefined : JSON.stringify(body),
       cache: 'no-store',
       credentials: 'omit',
+      signal,
     });
   } catch {
     throw new ApiError(0, 'The proxy cannot be reached. Nothing is known of what became of this.');
@@ -58,7 +59,7 @@ export async function errorOf(response) {
   return new ApiError(response.status, said(response.status, told?.error));
 }
 
-export const get = (path) => call('GET', path);
+export const get = (path, signal) => call('GET', path, undefined, signal);
 
 function said(status, error) {
   if (status === 401) return 'The token is missing or wrong.';

@@ -7,9 +7,9 @@ import { duration, ms, percent, share, timeAndDay } from './format.js';
 const MANY_FAILED = 0.02;
 const ENOUGH = 20;
 
-export function problems({ overview, pipeline, history = [] }) {
+export function problems({ overview, pipeline, jobs = [], history = [] }) {
   if (!overview) return [];
-  const { split, rollout, sources = {}, freshness, jobs = [] } = overview;
+  const { split, rollout, sources = {}, freshness } = overview;
   const found = [];
   const add = (kind, text, where) => found.push({ kind, text, where });
   if (split?.rolled_back) {
@@ -31,7 +31,8 @@ export function problems({ overview, pipeline, history = [] }) {
   const all = recent(history, 300).requests;
   const failed = recent(history, 300, 'none').requests;
   if (failed >= 3 && failed > all * MANY_FAILED) add('warn', `${share(failed / all)} of the requests of the last 5 minutes were refused or failed.`, 'traffic');
-  if (jobs[0]?.state === 'failed') add('warn', `The last warm-up failed: ${jobs[0].note || 'no reason was noted'}`, 'jobs');
+  // Of those that the panel shows: the overview may know others.
+  if (jobs[0]?.state === 'failed') add('warn', `The last warm-up failed: ${jobs[0].note || 'no reason was noted'}`, `job-${jobs[0].id}`);
   return found.sort((a, b) => (a.kind === b.kind ? 0 : a.kind === 'bad' ? -1 : 1));
 }
 

@@ -41,7 +41,7 @@ const purgeOne = (one, text) => action('Purge…', `purge ${one.key}`, () => con
 
 async function purge(what, cause) {
   const told = await call('POST', '/purge', { ...what, ...cause });
-  const rest = told.is_complete ? '' : ' Redis could not be asked: its entries are still there.';
+  const rest = told.is_complete ? '' : ' Redis, or one of several workers, could not be asked: what it holds is still there.';
   return `${count(told.purged)} ${told.purged === 1 ? 'entry is' : 'entries are'} purged.${rest}`;
 }
 

@@ -32,7 +32,8 @@ export class Chart {
     this.#options = options;
     root.setAttribute('role', 'img');
     root.append(this.#box, this.#legend);
-    new ResizeObserver(() => this.#fit()).observe(root);
+    // In the next frame: what is resized while sizes are told is an error to the browser.
+    new ResizeObserver(() => requestAnimationFrame(() => this.#fit())).observe(root);
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#again());
   }
 

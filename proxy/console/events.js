@@ -5,18 +5,20 @@ import { errorOf, headers } from './api.js';
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10_000;
 // The proxy says something every 15 s at the latest.
-const SILENT_MS = 25_000;
+const SILENT_MS = 40_000;
 
-// Follows /admin/events until `stop`. `heard(name, data)` for each event, `state(word)` is
-// 'live', 'lost' or 'denied' with the API's words (it tries again by itself), or 'refused' (it
-// wants a token and waits for `again`).
+// Follows /admin/events until `stop`, and anew after another `follow`. `heard(name, data)` for
+// each event, `state(word)` is 'live', 'lost' or 'denied' with the API's words (it tries again by
+// itself), or 'refused' (it wants a token and waits for `again`).
 export class Stream {
   #heard;
   #state;
   #abort = null;
   #wake = () => {};
-  #isOver = false;
+  #turn = 0;
   #why = '';
+  // By both clocks: one stands still while the machine sleeps, the other may be set back.
+  #heardAt = { date: Infinity, steady: Infinity };
 
   constructor({ heard, state }) {
     this.#heard = heard;
@@ -24,13 +26,16 @@ export class Stream {
   }
 
   async follow() {
+    // What ran before a stop may still have to notice it when the next one begins.
+    const turn = ++this.#turn;
     let wait = FIRST_WAIT_MS;
-    while (!this.#isOver) {
+    for (;;) {
       const outcome = await this.#once(() => { wait = FIRST_WAIT_MS; });
-      if (this.#isOver) return;
+      if (turn !== this.#turn) return;
       this.#state(outcome, this.#why);
       // Not all pages come back in the same moment after a restart.
       await this.#rest(outcome === 'refused' ? null : wait * (0.75 + Math.random() / 2));
+      if (turn !== this.#turn) return;
       wait = Math.min(wait * 2, LONGEST_WAIT_MS);
     }
   }
@@ -41,15 +46,28 @@ export class Stream {
     this.#wake();
   }
 
+  // What is shown is from before from now on.
   stop() {
-    this.#isOver = true;
+    this.#turn += 1;
     this.again();
+    this.#state('lost');
+  }
+
+  // A connection can die without a sign. To be called every few seconds: a timer for the whole
+  // time would stand still with the machine.
+  check() {
+    const { date, steady } = this.#heardAt;
+    if (Math.max(Date.now() - date, performance.now() - steady) > SILENT_MS) this.#abort?.abort();
+  }
+
+  #alive() {
+    this.#heardAt = { date: Date.now(), steady: performance.now() };
   }
 
   async #once(begun) {
     const abort = new AbortController();
     this.#abort = abort;
-    let watch = setTimeout(() => abort.abort(), SILENT_MS);
+    this.#alive();
     try {
       const response = await fetch('/admin/events', {
         headers: { ...headers(), Accept: 'text/event-stream' },
@@ -62,21 +80,20 @@ export class Stream {
         this.#why = (await errorOf(response)).message;
         return 'denied';
       }
+      if (abort.signal.aborted) return 'lost';
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       const parser = new Parser(this.#heard);
       this.#state('live');
       for (;;) {
         const { done, value } = await reader.read();
         if (done) return 'lost';
-        clearTimeout(watch);
-        watch = setTimeout(() => abort.abort(), SILENT_MS);
+        this.#alive();
         begun();
         parser.add(value);
       }
     } catch {
       return 'lost';
     } finally {
-      clearTimeout(watch);
       abort.abort();
     }
   }

@@ -18,7 +18,8 @@ export const drawJobs = whenChanged((jobs) => {
   }
   const columns = ['what', 'state', 'progress', { text: 'errors', class: 'number' }, 'began', 'took', 'note'];
   fill(byId('jobs-list'), table('Warm-up jobs', columns, jobs.map((one) => [
-    { head: ABOUT[one.about] ?? `${one.kind} ${one.about}` },
+    { head: h('span', { id: `job-${one.id}` }, ABOUT[one.about] ?? `${one.kind} ${one.about}`,
+      one.worker === undefined ? null : h('span', { class: 'note' }, ` worker ${one.worker}`)) },
     badge(STATES[one.state] ?? 'off', one.state),
     progress(one),
     count(one.errors),
@@ -43,8 +44,8 @@ export function drawJobButtons() {
       verb: 'Warm up',
       fields: [wanted],
       act: async ({ queries, cause }) => {
-        const { job_id: id } = await call('POST', '/warm', { queries, ...cause });
-        return `The warm-up is queued as ${id}.`;
+        const { job_id: id, is_complete: isComplete } = await call('POST', '/warm', { queries, ...cause });
+        return `${isComplete === false ? 'Not every worker could be asked. ' : ''}The warm-up is queued as ${id}.`;
       },
     });
   }));

@@ -17,12 +17,14 @@ import { drawRollout, drawSplit } from './split.js';
 import { Traffic } from './traffic.js';
 
 const AUDIT_SHOWN = 20;
-const known = { overview: null, pipeline: null, pipelineAt: 0, shadow: null, history: [], heardAt: null };
+const LONGEST_READ_MS = 30_000;
+const CHECK_MS = 5000;
+const known = { overview: null, pipeline: null, jobs: [], pipelineAt: 0, shadow: null, history: [], heardAt: null };
 const traffic = new Traffic();
 
 // What the stream does not carry: read when something has happened, and every few seconds.
 class Read {
-  #path; #drawn; #everyMs; #place; #readAt = -Infinity; #isReading = false; #isWanted = false;
+  #path; #drawn; #everyMs; #place; #readAt = -Infinity; #isWanted = false; #abort = null;
 
   constructor(path, everyMs, place, drawn) {
     this.#path = path;
@@ -35,22 +37,30 @@ class Read {
     if (performance.now() - this.#readAt >= this.#everyMs) this.now();
   }
 
+  // What is under way may never be answered: it was asked before the connection was lost.
+  again() {
+    this.#abort?.abort();
+    this.now();
+  }
+
   async now() {
-    if (this.#isReading) {
+    if (this.#abort) {
       this.#isWanted = true;
       return;
     }
-    this.#isReading = true;
+    const abort = this.#abort = new AbortController();
+    const watch = setTimeout(() => abort.abort(), LONGEST_READ_MS);
     this.#isWanted = false;
     this.#readAt = performance.now();
     try {
-      this.#drawn(await get(this.#path));
+      this.#drawn(await get(this.#path, abort.signal));
       this.#failed('');
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       if (error.status !== 401 && error.status !== 0) this.#failed(error.message);
     } finally {
-      this.#isReading = false;
+      clearTimeout(watch);
+      this.#abort = null;
     }
     if (this.#isWanted) this.now();
   }
@@ -69,7 +79,11 @@ const reads = {
   shadow: new Read('/shadow', 15_000, 'split', (shadow) => { known.shadow = shadow; drawAll(); }),
   diffs: new Read('/diffs?limit=10', 5000, 'diffs', drawDiffs),
   cache: new Read('/cache?limit=200', 10_000, 'cache', ({ entries }) => drawCache(entries)),
-  jobs: new Read('/jobs?limit=10', 15_000, 'jobs', ({ jobs }) => drawJobs(jobs)),
+  jobs: new Read('/jobs?limit=10', 15_000, 'jobs', ({ jobs }) => {
+    known.jobs = jobs;
+    drawJobs(jobs);
+    drawAll();
+  }),
   audit: new Read(`/audit?limit=${AUDIT_SHOWN}`, 60_000, 'audit', ({ entries }) => drawAudit(entries)),
 };
 
@@ -79,7 +93,7 @@ const heard = {
     known.history = joined(known.history, overview.history ?? []);
     known.overview = overview;
     drawAll();
-    const changed = (name) => JSON.stringify(before?.[name]) !== JSON.stringify(overview[name]);
+    const changed = (name) => before && JSON.stringify(before[name]) !== JSON.stringify(overview[name]);
     if (changed('rollout') || changed('split')) reads.rollout.now();
     if (changed('jobs')) reads.jobs.now();
     for (const read of Object.values(reads)) read.due();
@@ -114,7 +128,11 @@ const stream = new Stream({
     if (place.textContent !== text) place.textContent = text;
     document.body.classList.toggle('stale', word === 'lost' || word === 'denied');
     if (word === 'denied') drawAttention([{ kind: 'bad', text: why, where: 'health' }]);
-    if (word === 'live') showPage();
+    if (word === 'live') {
+      showPage();
+      // Nobody has said what happened meanwhile.
+      for (const read of Object.values(reads)) read.again();
+    }
     if (word === 'refused') askToken();
   },
 });
@@ -181,7 +199,11 @@ byId('said-close').addEventListener('click', () => {
 });
 onRefused(askToken);
 window.addEventListener('online', () => stream.again());
+// A page that is left may be kept as it is, and shown again.
 window.addEventListener('pagehide', () => stream.stop());
+window.addEventListener('pageshow', ({ persisted }) => { if (persisted) stream.follow(); });
+document.addEventListener('visibilitychange', () => stream.check());
+setInterval(() => stream.check(), CHECK_MS);
 window.addEventListener('error', ({ message }) => announce(`The page failed: ${message}`, 'bad'));
 window.addEventListener('unhandledrejection', ({ reason }) => announce(`The page failed: ${reason}`, 'bad'));
 setInterval(drawDates, 60_000);

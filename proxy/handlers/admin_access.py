@@ -80,7 +80,10 @@ def _refuse_stranger(request: web.Request) -> web.Response | None:
     if host != "localhost" and not _is_loopback(host):
         return failure(403, f"without PROXY_ADMIN_TOKEN, /admin does not answer as {host}")
     origin = request.headers.get("Origin")
-    if origin is not None and origin != f"{request.scheme}://{request.host}":
+    is_foreign = origin is not None and origin != f"{request.scheme}://{request.host}"
+    # Not every request of a page has an Origin; this header no page can leave out or choose.
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    if is_foreign or site not in ("same-origin", "none"):
         return failure(403, "without PROXY_ADMIN_TOKEN, /admin does not answer other pages")
     return None
 

@@ -45,6 +45,7 @@ class AdminLive:
         pipeline: Collect | None = None,
         audit: Collect | None = None,
         every_s: float = 1.0,
+        longest_s: float = 30.0,
         beat_s: float = _BEAT_S,
         patience_s: float = _PATIENCE_S,
         most_streams: int = MOST_STREAMS,
@@ -55,7 +56,7 @@ class AdminLive:
         if audit is not None:
             topics.append(Topic("audit", audit, is_event=True))
         self._snapshot = snapshot
-        self._broadcast = Broadcast(topics, background, every_s=every_s)
+        self._broadcast = Broadcast(topics, background, every_s=every_s, longest_s=longest_s)
         self._beat_s = beat_s
         self._patience_s = patience_s
         self._most_streams = most_streams

@@ -5,7 +5,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from proxy.handlers.admin_access import as_failure, failure
 from proxy.handlers.strict_protocol import StrictHandler
-from proxy.tracing.request import ID_HEADER, begin
+from proxy.tracing.request import ID_HEADER, begin, current_request
 
 
 class AdminRunner(web.AppRunner):
@@ -13,6 +13,8 @@ class AdminRunner(web.AppRunner):
     route was found and where the bytes were no HTTP."""
 
     async def _make_server(self) -> web.Server:
+        # A stream's head has gone out long before its handler returns.
+        self._app.on_response_prepare.append(_put_id)
         made = await super()._make_server()
 
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
@@ -28,15 +30,22 @@ class AdminRunner(web.AppRunner):
                 return as_failure(error)
 
         async def answer_with_id(request: web.BaseRequest) -> web.StreamResponse:
-            context = begin(request.headers)
+            begin(request.headers)
             response = await answer(request)
             if not response.prepared:
-                response.headers[ID_HEADER] = context.request_id
+                await _put_id(request, response)
             return response
 
         # A body as it came: what it might unpack to is nobody's to find out.
         options = {**made._kwargs, "auto_decompress": False}
         return _AdminServer(answer_with_id, request_factory=made.request_factory, **options)
+
+
+async def _put_id(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Unless it has one: a worker's answer has the id that stands in the worker's log."""
+    known = current_request()
+    if known is not None and ID_HEADER not in response.headers:
+        response.headers[ID_HEADER] = known.request_id
 
 
 def _has_plain_host(request: web.BaseRequest) -> bool:

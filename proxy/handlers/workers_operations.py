@@ -13,7 +13,8 @@ from proxy.workers.supervisor import Supervisor, Why
 from proxy.workers.totals import exposition
 
 _WHY: tuple[Why, ...] = ("crash", "hang", "rolling")
-_PATIENCE_S = 5.0
+_PATIENCE_S = 2.0
+"""Whoever looks after the processes gives a readiness probe a few seconds."""
 
 
 class WorkerMetrics:
@@ -57,13 +58,23 @@ class WorkersOperations:
         return _json(b'{"status":"live"}')
 
     async def _ready(self, request: web.Request) -> web.Response:
-        posts = self._supervisor.answering()
-        told = await asyncio.gather(*(_readiness(post) for post in posts))
-        # The lead's, unless another is ready and it is not.
-        for status, body in sorted(told, key=lambda one: one[0] != 200):
-            return _json(body, status=status)
-        nobody = {"status": "not ready", "not_ready": ["workers"], "parts": {}}
-        return _json(orjson.dumps(nobody), status=503)
+        status, body = await self._readiness()
+        return _json(body, status=status)
+
+    async def _readiness(self) -> tuple[int, bytes]:
+        """As soon as one is ready; else what the lead says."""
+        async with asyncio.TaskGroup() as group:
+            posts = self._supervisor.answering()
+            asked = [group.create_task(_readiness(post)) for post in posts]
+            for one in asyncio.as_completed(asked):
+                told = await one
+                if told[0] == 200:
+                    for rest in asked:
+                        rest.cancel()
+                    return told
+        if asked:
+            return asked[0].result()
+        return 503, orjson.dumps({"status": "not ready", "not_ready": ["workers"], "parts": {}})
 
     async def _read_metrics(self, request: web.Request) -> web.Response:
         supervisor = self._supervisor

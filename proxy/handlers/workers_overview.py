@@ -1,41 +1,67 @@
-"""/admin/overview and /admin/events of several workers: what each says, added up."""
+"""/admin/overview and /admin/events of several workers: how they are, and what all have counted."""
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+from proxy.clock import Clock
 from proxy.errors import BackendUnavailable
-from proxy.live.overview import merge
+from proxy.live.counters import Counters, counters_of
+from proxy.live.history import History
+from proxy.live.overview import merge, overview_of
+from proxy.workers.counted import counted_of
 from proxy.workers.link import LinkError
 from proxy.workers.post import Post
 from proxy.workers.supervisor import Supervisor
 
 _PATH = "/admin/overview"
+_PATIENCE_S = 2.0
+"""One that hangs must hold up nobody who looks, nor cost the history a step."""
 
 
 class WorkersOverview:
-    """Collects what AdminLive tells. What workers that are gone last said of their past stays."""
+    """Collects what AdminLive tells.
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    Requests, times and history come from the totals, as /metrics does: workers that
+    are gone are part of them. How it is now, only those say that are there.
+    """
+
+    def __init__(self, supervisor: Supervisor, clock: Clock) -> None:
         self._supervisor = supervisor
-        self._last: dict[int, Mapping[str, Any]] = {}
-        self._past: Mapping[str, Any] | None = None
+        self._clock = clock
+        self._history = History()
+
+    async def follow(self) -> None:
+        """Look once per step of the history, for ever."""
+        while True:
+            began = self._clock.monotonic()
+            # A look may last into the next step, which must not be slept through.
+            left_s = self._history.step_s - await self.look() % self._history.step_s
+            await asyncio.sleep(max(0.0, began + left_s - self._clock.monotonic()))
+
+    async def look(self) -> float:
+        """Put into the history what was counted since the look before. Returns when it began."""
+        now = self._clock.now()
+        await self._scrape()
+        self._history.look(now, self._counters())
+        return now
 
     async def snapshot(self) -> Mapping[str, Any]:
         """Raises BackendUnavailable when no worker answers."""
-        told = await asyncio.gather(*(self._ask(post) for post in self._supervisor.answering()))
+        posts = self._supervisor.answering()
+        *told, _ = await asyncio.gather(*map(_ask, posts), self._scrape())
         here = [one for one in told if one is not None]
         if not here:
             raise BackendUnavailable("no worker is there to answer: try again in a moment")
-        self._let_go()
-        if self._past is None:
-            return merge(here)
-        # How it is now, only those know that are there.
-        return merge([*here, {**self._past, "freshness": here[0]["freshness"]}])
-
-    async def remember(self, post: Post) -> None:
-        """Hear `post` once more, for it is about to leave."""
-        await self._ask(post)
+        merged = merge(here)
+        return overview_of(
+            self._counters(),
+            self._history.points,
+            self._history.step_s,
+            merged,
+            max_bytes=merged["cache"]["max_bytes"],
+        )
 
     async def pipeline(self) -> Mapping[str, Any] | None:
         """The lead's: all workers follow the same pipeline."""
@@ -47,25 +73,19 @@ class WorkersOverview:
         except LinkError:
             return None
 
-    async def _ask(self, post: Post) -> Mapping[str, Any] | None:
-        try:
-            told = await post.worker.link.read_json(_PATH)
-        except LinkError:
-            return None
-        self._last[post.number] = told
-        return told
+    async def _scrape(self) -> None:
+        """What is known stands when one of them cannot say how it is now."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._supervisor.scrape()
 
-    def _let_go(self) -> None:
-        here = {post.number for post in self._supervisor}
-        for number in [number for number in self._last if number not in here]:
-            past = _past_of(self._last.pop(number))
-            self._past = past if self._past is None else merge([self._past, past])
+    def _counters(self) -> Counters:
+        return counters_of(counted_of(self._supervisor.totals.families()))
 
 
-def _past_of(told: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What it has done, without what it held and how it was."""
-    nothing = dict.fromkeys(told["cache"], 0)
-    past = {**told, "uptime_s": 0, "cache": nothing, "jobs": [], "sources": {}}
-    past.pop("split", None)
-    past.pop("rollout", None)
-    return past
+async def _ask(post: Post) -> Mapping[str, Any] | None:
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            return await post.worker.link.read_json(_PATH)
+    except (LinkError, TimeoutError):
+        return None

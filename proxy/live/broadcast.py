@@ -63,16 +63,24 @@ class Watch:
 class Broadcast:
     """Collects all topics every `every_s` for as long as somebody watches.
 
-    A topic that cannot be collected keeps its last news. `close` ends all watches.
+    A topic that cannot be collected, or takes more than `longest_s`, keeps its last
+    news; the log has each kind of unforeseen error once. `close` ends all watches.
     """
 
     def __init__(
-        self, topics: Sequence[Topic], background: Background, *, every_s: float = 1.0
+        self,
+        topics: Sequence[Topic],
+        background: Background,
+        *,
+        every_s: float = 1.0,
+        longest_s: float = 30.0,
     ) -> None:
         self._topics = topics
         self._background = background
         self._every_s = every_s
+        self._longest_s = longest_s
         self._news: dict[str, News] = {}
+        self._broken: set[tuple[str, type[BaseException]]] = set()
         self._round = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._watches = 0
@@ -93,6 +101,7 @@ class Broadcast:
                 self._task.cancel()
                 self._task = None
                 self._news.clear()
+                self._broken.clear()
 
     def newest(self) -> list[News]:
         return list(self._news.values())
@@ -123,10 +132,20 @@ class Broadcast:
 
     async def _collect(self, topic: Topic) -> None:
         try:
-            told = await topic.collect()
+            async with asyncio.timeout(self._longest_s):
+                self._note(topic, await topic.collect())
         except ProxyError as error:
             log.debug("not_collected", topic=topic.name, error=str(error))
-            return
+        except asyncio.CancelledError as error:
+            # Ours, unless it was something collected that somebody cancelled.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self._complain(topic, error)
+        except Exception as error:  # noqa: BLE001 (whatever it is, those who watch must hear more)
+            self._complain(topic, error)
+
+    def _note(self, topic: Topic, told: Told | None) -> None:
         before = self._news.get(topic.name)
         if before is None:
             # Numbers begin at 1, so that it is news to whoever has seen nothing.
@@ -134,6 +153,12 @@ class Broadcast:
             self._news[topic.name] = News(topic.name, told or {}, number)
         elif told is not None and topic.lasting(told) != topic.lasting(before.told):
             self._news[topic.name] = News(topic.name, told, before.number + 1)
+
+    def _complain(self, topic: Topic, error: BaseException) -> None:
+        kind = (topic.name, type(error))
+        if kind not in self._broken:
+            self._broken.add(kind)
+            log.error("not_collected", topic=topic.name, error=repr(error), exc_info=error)
 
     def _number(self, name: str) -> int:
         return self._news[name].number if name in self._news else 0

@@ -94,7 +94,7 @@ def cache_schemas() -> Json:
         "Purged": record(
             {
                 "purged": told(COUNT, "Entries that are gone."),
-                "is_complete": told(BOOLEAN, "False: Redis could not be asked."),
+                "is_complete": told(BOOLEAN, "False: Redis, or a worker, could not be asked."),
             }
         ),
         "Explanation": record(

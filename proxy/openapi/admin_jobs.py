@@ -5,6 +5,7 @@ from typing import get_args
 from proxy.jobs import JobState
 from proxy.openapi.facts import Facts
 from proxy.openapi.parts import (
+    BOOLEAN,
     COUNT,
     INSTANT,
     STRING,
@@ -32,7 +33,15 @@ def jobs_paths(facts: Facts) -> Json:
             "post": room.change(
                 "warm",
                 "A warm-up is begun",
-                record({"job_id": STRING}),
+                record(
+                    {
+                        "job_id": STRING,
+                        "is_complete": told(
+                            BOOLEAN, "Of several workers, whether all have begun one like it."
+                        ),
+                    },
+                    optional=["is_complete"],
+                ),
                 409,
                 fields={"queries": told(queries, "Which questions are asked beforehand.")},
                 status=202,
@@ -72,6 +81,8 @@ def jobs_schemas() -> Json:
                 "note": told(STRING, "Why it ended as it did."),
                 "started_at": nullable(INSTANT),
                 "finished_at": nullable(INSTANT),
-            }
+                "worker": told(COUNT, "Of several workers, the number of the one that does it."),
+            },
+            optional=["worker"],
         )
     }

@@ -5,6 +5,7 @@ from typing import get_args
 from proxy.openapi.facts import Facts
 from proxy.openapi.parts import (
     ANY,
+    BOOLEAN,
     COUNT,
     INSTANT,
     NUMBER,
@@ -34,7 +35,15 @@ def status_paths(facts: Facts) -> Json:
             "post": room.change(
                 "end_rebuild",
                 "The tables are believed as they are now",
-                record({"freshness": ref("Freshness")}),
+                record(
+                    {
+                        "freshness": ref("Freshness"),
+                        "is_complete": told(
+                            BOOLEAN, "Of several workers, whether all have done it."
+                        ),
+                    },
+                    optional=["is_complete"],
+                ),
                 503,
                 fields={"action": {"const": "end"}},
                 required=["action"],

@@ -35,4 +35,5 @@ class Facts:
     has_legacy: bool
     has_token: bool
     is_guarded: bool
+    has_workers: bool = False
     cached_routes: tuple[CachedRoute, ...] = ()

@@ -67,7 +67,9 @@ class Room:
 
     def _failures(self, statuses: Iterable[int]) -> Json:
         doors = 401 if self._facts.has_token else 403
-        wanted = sorted({400, doors, 414, 431, *statuses})
+        # Where there are several workers, none of them may be there to answer.
+        workers = (503,) if self._facts.has_workers else ()
+        wanted = sorted({400, doors, 414, 431, *statuses, *workers})
         return {str(status): response(_NAMES[status]) for status in wanted}
 
     def _who_and_why(self) -> Json:
@@ -99,7 +101,8 @@ def admin_responses(facts: Facts) -> Json:
         "NotFound": "There is no such thing, or no longer.",
         "Conflict": "It does not fit the state that it meets. The text says what to do first.",
         "AdminBodyTooLarge": f"The body has more than {facts.bounds.largest_admin_body} bytes.",
-        "Unavailable": "What has to be asked or written cannot be reached. Nothing has changed.",
+        "Unavailable": "What has to be asked or written cannot be reached. Nothing has changed,"
+        " unless the text says that this is not known.",
     }
     found = {name: answer(text, ref("Error")) for name, text in texts.items()}
     found["TokenNeeded"] = answer(

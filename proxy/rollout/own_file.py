@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import stat
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import apsw
 import structlog
 
 from proxy.errors import StoreError
+from proxy.rollout.shared_state import NewerStateError
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -28,9 +30,11 @@ WHAT_TO_DO = (
 _BUSY_MS = 5000
 _WAL_TRIES, _WAL_PAUSE_S = 100, 0.02
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError)
+# Not when it is locked: who does that may be about to write.
+_UNWRITABLE = (apsw.CantOpenError, apsw.FullError, apsw.IOError, apsw.ReadOnlyError)
 
 
-class NewerFileError(StoreError):
+class NewerFileError(NewerStateError):
     """The file was written by a newer version of the proxy. It is left as it is."""
 
 
@@ -49,6 +53,8 @@ class OwnFile:
         self.path = path
         self.was_damaged = False
         self._schema = schema
+        texts = schema.split("CREATE TABLE IF NOT EXISTS ")[1:]
+        self._wanted = {text.split("(")[0].strip() for text in texts}
         self._is_durable = is_durable
         self._db: apsw.Connection | None = None
         self._inode: tuple[int, int] | None = None
@@ -60,6 +66,14 @@ class OwnFile:
         """What `work` returns; None when there is no file, or nothing of this kind in it."""
         return await self._in_thread(lambda: self._read(work))
 
+    async def look(self, work: Callable[[apsw.Connection], T]) -> T | None:
+        """As `read`, also where SQLite wants to write before it reads and cannot.
+
+        So it is on a full disk and on a read-only one, unless something there
+        waits to be brought in from beside the file: that is a StoreError.
+        """
+        return await self._in_thread(lambda: self._look(work))
+
     async def write(self, work: Callable[[apsw.Connection], T]) -> T:
         """What `work` returns, once it is committed. One writer at a time, over all processes."""
         return await self._in_thread(lambda: self._write(work))
@@ -70,10 +84,39 @@ class OwnFile:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     def _read(self, work: Callable[[apsw.Connection], T]) -> T | None:
-        if _inode(self.path) is None:
+        try:
+            is_begun = _is_begun(self.path)
+        except OSError as error:
+            self._close()
+            raise StoreError(f"{self.path}: {error.strerror}") from error
+        if not is_begun:
             self._close()
             return None
         return self._guarded(lambda db: work(db) if self._is_ready(db) else None)
+
+    def _look(self, work: Callable[[apsw.Connection], T]) -> T | None:
+        try:
+            return self._read(work)
+        except NewerStateError:
+            raise
+        except StoreError as error:
+            if not (isinstance(error.__cause__, _UNWRITABLE) and _is_at_rest(self.path)):
+                raise
+            try:
+                return self._look_only(work)
+            except apsw.Error:
+                pass
+            raise
+
+    def _look_only(self, work: Callable[[apsw.Connection], T]) -> T | None:
+        # Each time anew: SQLite takes for granted that such a file never changes.
+        uri = f"{self.path.absolute().as_uri()}?immutable=1"
+        db = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        try:
+            _refuse_newer(db, self.path)
+            return work(db) if self._wanted <= _tables(db) else None
+        finally:
+            db.close()
 
     def _write(self, work: Callable[[apsw.Connection], T]) -> T:
         def in_transaction(db: apsw.Connection) -> T:
@@ -130,9 +173,7 @@ class OwnFile:
         # Asked each time: a newer version may be at work on it as well.
         _refuse_newer(db, self.path)
         if not self._has_schema:
-            wanted = self._schema.split("CREATE TABLE IF NOT EXISTS ")[1:]
-            names = {text.split("(")[0].strip() for text in wanted}
-            self._has_schema = names <= _tables(db)
+            self._has_schema = self._wanted <= _tables(db)
         return self._has_schema
 
     def _move_aside(self, error: apsw.Error) -> None:
@@ -214,6 +255,24 @@ def _use_wal(db: apsw.Connection) -> None:
         else:
             return
     db.execute("PRAGMA journal_mode = WAL")
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether anything was ever written there: on a full disk an empty file may be left.
+
+    Raises OSError where that cannot be told.
+    """
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return found.st_size > 0 or not stat.S_ISREG(found.st_mode)
+
+
+def _is_at_rest(path: Path) -> bool:
+    """Whether all that was ever written is in the file itself."""
+    parts = [Path(f"{path}{ending}") for ending in ("-wal", "-journal")]
+    return not any(os.path.lexists(part) and part.stat().st_size for part in parts)
 
 
 def _inode(path: Path) -> tuple[int, int] | None:

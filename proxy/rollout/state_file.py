@@ -25,12 +25,15 @@ CREATE TABLE IF NOT EXISTS followers (process TEXT PRIMARY KEY, pid INTEGER, ver
 class StateFile:
     """Written through to the disk before `write` returns. A process that is gone follows no more.
 
+    Not `is_durable`: it outlives every process, but not a power cut.
+
     Where nothing was ever changed there is no file, and following costs nothing.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = OwnFile(path, _SCHEMA, is_durable=True)
-        self._followed: tuple[str, str] | None = None
+    def __init__(self, path: Path, *, is_durable: bool = True) -> None:
+        self._file = OwnFile(path, _SCHEMA, is_durable=is_durable)
+        # What was said last, and where: a file that is made anew has not heard it.
+        self._followed: tuple[apsw.Connection, str, str] | None = None
         self._seen: tuple[apsw.Connection, int, str | None] | None = None
 
     @property
@@ -39,7 +42,7 @@ class StateFile:
         return self._file.was_damaged
 
     async def read(self) -> MigrationState | None:
-        return await self._file.read(self._kept)
+        return await self._file.look(self._kept)
 
     async def write(self, state: MigrationState) -> MigrationState:
         def merge(db: apsw.Connection) -> MigrationState:
@@ -54,14 +57,17 @@ class StateFile:
         return await self._file.write(merge)
 
     async def follow(self, process: str, tag: str | None) -> str | None:
-        found = await self._file.read(self._tag)
+        met = await self._file.read(lambda db: (db, self._tag(db)))
+        if met is None:
+            return None
+        db, found = met
         has_it = found is not None and found == tag
         # Each write is one to the disk: only what would say something new.
-        if found is not None and (has_it or self._followed is None):
+        is_known = self._followed is not None and self._followed[0] is db
+        if found is not None and (has_it or not is_known):
             said = (process, found if has_it else "")
-            if said != self._followed:
-                await self._file.write(lambda db: self._put_follower(db, *said))
-                self._followed = said
+            if (db, *said) != self._followed:
+                self._followed = await self._file.write(lambda db: self._put_follower(db, *said))
         return found
 
     async def followers(self) -> Mapping[str, int]:
@@ -83,7 +89,7 @@ class StateFile:
             await self._file.write(
                 lambda db: db.executemany("DELETE FROM followers WHERE process = ?", names)
             )
-        if self._followed is not None and self._followed[0] in processes:
+        if self._followed is not None and self._followed[1] in processes:
             self._followed = None
 
     def _tag(self, db: apsw.Connection) -> str | None:
@@ -94,11 +100,14 @@ class StateFile:
             self._seen = (db, moved, None if kept is None else tag_of(kept))
         return self._seen[2]
 
-    def _put_follower(self, db: apsw.Connection, process: str, tag: str) -> None:
+    def _put_follower(
+        self, db: apsw.Connection, process: str, tag: str
+    ) -> tuple[apsw.Connection, str, str]:
         # Asked once more: another may have written since it was looked at.
         version = version_of(tag) if tag == self._tag(db) else 0
         row = (process, os.getpid(), version)
         db.execute("REPLACE INTO followers VALUES (?, ?, ?)", row)
+        return db, process, tag
 
     def _kept(self, db: apsw.Connection) -> MigrationState | None:
         row = db.execute("SELECT body FROM migration").fetchone()

@@ -10,7 +10,7 @@ import structlog
 from proxy.background import Background
 from proxy.clock import Clock
 from proxy.errors import ProxyError, StoreError
-from proxy.rollout.shared_state import SharedState
+from proxy.rollout.shared_state import NewerStateError, SharedState
 from proxy.rollout.split import Split
 from proxy.rollout.state import Cause, MigrationState, merge, rolled_back, with_settings
 from proxy.rollout.state_codec import tag_of
@@ -34,7 +34,10 @@ class Dealing:
 
 
 class Steering:
-    """What is in force is what this process knows to be newest, its own file and Redis together.
+    """What is in force is what this process knows to be newest, its file and Redis together.
+
+    Workers of one machine have a third place in common, `workers`, which lasts
+    as long as their supervisor: there they meet when the disk is full.
 
     A change is in the file before it is answered, else it is refused and
     nothing has changed; then in Redis, then in force in every process that
@@ -50,6 +53,7 @@ class Steering:
         background: Background,
         clock: Clock,
         *,
+        workers: SharedState | None = None,
         process: str,
         percent: float,
         shadow_rate: float,
@@ -57,9 +61,10 @@ class Steering:
         poll_s: float = 0.2,
         settle_s: float = 1.0,
     ) -> None:
-        self._places: Mapping[str, SharedState] = (
-            {"file": file} if shared is None else {"file": file, "redis": shared}
-        )
+        places = {"file": file, "redis": shared, "workers": workers}
+        self._places: Mapping[str, SharedState] = {
+            name: place for name, place in places.items() if place is not None
+        }
         self._background = background
         self._clock = clock
         self._process = process
@@ -72,6 +77,8 @@ class Steering:
         self._lost: set[str] = set()
         # By place: the tag of what was there when it was last looked at.
         self._seen: dict[str, str | None] = {}
+        # By place: when nothing was found there last, on the monotonic clock.
+        self._empty_at: dict[str, float] = {}
         self._known = _UNTOUCHED
         self._take(_UNTOUCHED)
 
@@ -94,25 +101,40 @@ class Steering:
         self._listeners.append(listener)
 
     async def start(self, *, is_damaged: Callable[[], bool], has_legacy: bool) -> None:
-        """Take what was kept in force. Raises StoreError when the file cannot be understood.
+        """Take what was kept in force. NewerStateError when a newer version wrote the file.
 
-        Where the file was damaged and nobody else knows better, what it said
-        may have been a rollback: all goes to the legacy, where there is one.
+        Where the file was damaged or cannot be read and nobody else knows better,
+        what it says may be a rollback: all goes to the legacy, where there is one.
         """
-        found = await self._places["file"].read()
-        if found is not None:
-            self._seen["file"] = tag_of(found)
-            self._adopt(found)
-        elsewhere = None
-        if "redis" in self._places:
-            with suppress(StoreError):
-                elsewhere = await self._places["redis"].read()
-        if elsewhere is not None:
-            self._adopt(elsewhere)
-        if is_damaged() and elsewhere is None and has_legacy:
-            reason = "the state file was damaged: what it held is not known"
-            cause = Cause("proxy", reason, self._clock.now())
+        doubt, error = "", ""
+        try:
+            found = await self._places["file"].read()
+        except NewerStateError:
+            raise
+        except StoreError as caught:
+            doubt, error = "the state file cannot be read", str(caught)
+        else:
+            if found is not None:
+                self._seen["file"] = tag_of(found)
+                self._adopt(found)
+            if is_damaged():
+                doubt = "the state file was damaged"
+        rolls_back = not await self._heard_elsewhere() and has_legacy and bool(doubt)
+        if doubt:
+            log.error("state_not_known", why=doubt, error=error, is_rolled_back=rolls_back)
+        if rolls_back:
+            cause = Cause("proxy", f"{doubt}: what it held is not known", self._clock.now())
             await self.change(lambda state: rolled_back(state, cause), is_urgent=True)
+
+    async def _heard_elsewhere(self) -> bool:
+        """Whether any place but the file knew a state. It is in force then."""
+        found: list[MigrationState] = []
+        for name in self._places.keys() - {"file"}:
+            with suppress(StoreError):
+                found += filter(None, [await self._places[name].read()])
+        for state in found:
+            self._adopt(state)
+        return bool(found)
 
     async def change(
         self, transition: Transition, *, is_urgent: bool = False, done: Done | None = None
@@ -160,7 +182,6 @@ class Steering:
             # What others have changed a moment ago decides what may be changed now.
             for name in self._places:
                 await self._meet(name)
-            is_first = self._seen.get("file") is None
             before = self._state
             try:
                 changed = transition(before)
@@ -171,7 +192,7 @@ class Steering:
             if done is not None:
                 done(before, self._state)
         if changed is not before:
-            await self._spread(is_first=is_first)
+            await self._spread()
         return None
 
     def _apply(self, transition: Transition, done: Done | None) -> None:
@@ -180,17 +201,16 @@ class Steering:
         if done is not None:
             done(before, self._state)
 
-    async def _spread(self, *, is_first: bool | None = None) -> ProxyError | None:
+    async def _spread(self) -> ProxyError | None:
         """Have what is in force here kept, shared and in force everywhere, as far as can be."""
-        if is_first is None:
-            is_first = self._seen.get("file") is None
         # At once, not one after the other: a disk that hangs does not hold up the others.
         await asyncio.gather(*(self._meet(name) for name in self._places))
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settle_s):
-                if is_first:
-                    # Who follows a file that is not there is not known from it.
-                    await asyncio.sleep(2 * self._poll_s)
+                if self._empty_at:
+                    # Who follows a file that was not there is not known from it yet.
+                    known_at = max(self._empty_at.values()) + 2 * self._poll_s
+                    await asyncio.sleep(known_at - self._clock.monotonic())
                 await asyncio.gather(*(self._settled(name) for name in self._places))
             return None
         await self._give_up_on_the_late()
@@ -201,6 +221,8 @@ class Steering:
         place = self._places[name]
         try:
             tag = await place.follow(self._process, self._tag)
+            if tag is None:
+                self._empty_at[name] = self._clock.monotonic()
             if tag == self._tag:
                 self._seen[name] = tag
             else:
@@ -217,6 +239,7 @@ class Steering:
 
     async def _exchange(self, name: str, tag: str | None) -> None:
         if self._known.version:
+            self._seen[name] = tag
             await self._write(name, self._known)
         elif self._seen.get(name) != tag:
             found = await self._places[name].read()
@@ -236,6 +259,9 @@ class Steering:
                 await asyncio.sleep(_BETWEEN_ACKS_S)
 
     async def _late(self, name: str) -> list[str]:
+        if name in self._lost:
+            # What could not be put there nobody can have from there.
+            return []
         followers = await self._places[name].followers()
         # This process has it, and a place that fails would never tell so.
         wanted, own = self._known.version, self._process

@@ -12,7 +12,6 @@ from yarl import URL
 from proxy.errors import ProxyError
 
 _PATIENCE_S = 5.0
-_ROOT = URL("http://worker")
 
 
 class LinkError(ProxyError):
@@ -20,7 +19,10 @@ class LinkError(ProxyError):
 
 
 class WorkerLink:
-    """Each question on a connection of its own: none is sent into one that is being closed."""
+    """Each question on a connection of its own: none is sent into one that is being closed.
+
+    `is_silent`: it has not answered since a question that it did not answer in time.
+    """
 
     def __init__(self, path: str, token: str) -> None:
         self._session = aiohttp.ClientSession(
@@ -29,7 +31,8 @@ class WorkerLink:
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None),
         )
-        self._streams: set[aiohttp.ClientResponse] = set()
+        self.is_silent = False
+        self._answers = 0
 
     async def is_live(self, timeout_s: float) -> bool:
         """Whether it answers at all within that time."""
@@ -48,13 +51,20 @@ class WorkerLink:
 
     async def probe(self, path: str, *, timeout_s: float = _PATIENCE_S) -> tuple[int, bytes]:
         """Status and body of a GET. Raises LinkError."""
+        answers = self._answers
         try:
             async with asyncio.timeout(timeout_s):
-                async with self._session.get(_ROOT.join(URL(path, encoded=True))) as response:
-                    return response.status, await response.read()
+                async with self._session.get(_url(path)) as response:
+                    status, body = response.status, await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError, RuntimeError) as error:
             # RuntimeError: the session was closed, with the worker, a moment ago.
+            # Not by a question that was overtaken by one that it has answered.
+            if isinstance(error, TimeoutError) and self._answers == answers:
+                self.is_silent = True
             raise LinkError(f"{path}: {type(error).__name__}: {error}") from error
+        self._answers += 1
+        self.is_silent = False
+        return status, body
 
     async def read(self, path: str, *, timeout_s: float = _PATIENCE_S) -> bytes:
         """The body of a 200. Raises LinkError."""
@@ -81,24 +91,15 @@ class WorkerLink:
         Raises LinkError when the worker has heard nothing, else aiohttp.ClientError.
         """
         try:
-            response = await self._session.request(
+            return await self._session.request(
                 method,
-                _ROOT.join(URL(path, encoded=True)),
+                _url(path),
                 headers=headers,
                 data=body or None,
                 allow_redirects=False,
             )
         except (aiohttp.ClientConnectorError, RuntimeError) as error:
             raise LinkError(f"{path}: {error}") from error
-        self._streams = {one for one in self._streams if not one.closed}
-        self._streams.add(response)
-        return response
-
-    def cut_streams(self) -> None:
-        """End what would go on for ever: the worker is about to leave."""
-        for response in self._streams:
-            if response.content_type == "text/event-stream":
-                response.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,4 +113,9 @@ class WorkerLink:
         await self._session.close()
 
     def __repr__(self) -> str:
-        return f"<WorkerLink streams={len(self._streams)}>"
+        return f"<WorkerLink silent={self.is_silent}>"
+
+
+def _url(path: str) -> URL:
+    """`path` and query as they are: the worker finds out what they mean."""
+    return URL(f"http://worker{path}", encoded=True)

@@ -21,8 +21,8 @@ async def bind(host: str, port: int) -> list[socket.socket]:
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise _refused(host, port, error) from error
+    except (OSError, ValueError) as error:
+        raise refused(host, port, error) from error
     addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
     for tries_left in reversed(range(_TRIES if port == 0 else 1)):
         try:
@@ -30,7 +30,7 @@ async def bind(host: str, port: int) -> list[socket.socket]:
         except OSError as error:
             # A port that was free at the first address may be taken at the second.
             if not tries_left:
-                raise _refused(host, port, error) from error
+                raise refused(host, port, error) from error
     raise AssertionError("unreachable")
 
 
@@ -56,8 +56,20 @@ def _bind_all(addresses: Sequence[tuple[int, tuple[Any, ...]]], port: int) -> li
         return bound
 
 
-def _refused(host: str, port: int, error: OSError) -> SettingsError:
-    number = error.errno or 0
-    reason = os.strerror(number) if number > 0 else error.strerror or str(error)
+def refused(
+    host: str,
+    port: int,
+    error: OSError | ValueError,
+    variables: str = "PROXY_HOST, PROXY_PORT",
+) -> SettingsError:
+    """Why nothing can listen there. `variables` are those that say where."""
     where = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    return SettingsError(f"cannot listen on {where} (PROXY_HOST, PROXY_PORT): {reason.lower()}")
+    return SettingsError(f"cannot listen on {where} ({variables}): {_reason(error)}")
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, ValueError):
+        # A word of it has no letter, or more than 63.
+        return "no host can have this name"
+    number = error.errno or 0
+    return (os.strerror(number) if number > 0 else error.strerror or str(error)).lower()

@@ -21,7 +21,8 @@ class Orders:
     `config` is the path of the configuration file and `text` what it said when the
     supervisor read it: a worker that is started later must not read another.
     `given` are the options of the command line, `listeners` numbers of inherited
-    sockets that the public port is made of.
+    sockets that the public port is made of. `state_path` is the file in which the
+    workers follow each other.
     """
 
     number: int
@@ -34,6 +35,7 @@ class Orders:
     admin_token: str
     grace_s: float
     leave_s: float
+    state_path: str | None = None
 
     def as_line(self) -> bytes:
         return orjson.dumps(asdict(self)) + b"\n"

@@ -14,6 +14,8 @@ from proxy.workers.roster import Member
 class Link(Protocol):
     """A worker's own admin port. See WorkerLink."""
 
+    is_silent: bool
+
     async def is_live(self, timeout_s: float) -> bool: ...
 
     async def is_ready(self) -> bool: ...
@@ -68,7 +70,7 @@ class Times:
     """How long things may take, in seconds.
 
     A worker is asked each `probe_s` whether it lives and is ended when it has not
-    answered for `hang_s`; each `scrape_s` for its metrics: what a crash may lose.
+    answered for `hang_s`; about each `scrape_s` for its metrics: what a crash may lose.
     `start_s` to be ready, `grace_s` for idle connections of one that is replaced,
     `leave_s` to answer what it has begun.
     """

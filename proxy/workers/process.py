@@ -84,11 +84,9 @@ class WorkerProcess:
         """Have it accept nothing more, answer what still comes, and leave."""
         if not self._writer.is_closing():
             self._writer.write(DRAIN)
-        self.link.cut_streams()
 
     def terminate(self) -> None:
         """Have it leave as soon as it has answered what it has begun."""
-        self.link.cut_streams()
         with suppress(ProcessLookupError):
             self._process.terminate()
 

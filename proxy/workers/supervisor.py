@@ -1,7 +1,7 @@
 """Supervisor: starts workers, replaces those that end, and rolls to new settings."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Literal
 
@@ -11,7 +11,7 @@ from proxy.background import Background
 from proxy.clock import Clock
 from proxy.errors import ProxyError, SettingsError
 from proxy.workers.backoff import Backoff
-from proxy.workers.link import LinkError
+from proxy.workers.counts import Counts
 from proxy.workers.orders import BAD_USAGE, Report
 from proxy.workers.post import USUAL, Launch, Plan, Post, Times
 from proxy.workers.roster import Drain, Ending, Member, Roster, Start, Wait
@@ -54,8 +54,8 @@ class Supervisor:
         self._clock = clock
         self._times = times
         self._restarted = restarted
-        self._watch = Watch(background, clock, times, self._scrape)
-        self.before_drain: Callable[[Post], Awaitable[None]] | None = None
+        self._counts = Counts(totals)
+        self._watch = Watch(background, clock, times, self._counts)
         self._last_generation = self.roster.generation
         self._plans = {self._last_generation: plan}
         self._posts: dict[int, Post] = {}
@@ -123,14 +123,16 @@ class Supervisor:
         return None if lead is None else self._posts.get(lead.number)
 
     def answering(self) -> list[Post]:
-        """All that can be asked, the lead first."""
+        """All that can be asked, the lead first, and last who did not answer when last asked."""
         lead = self.lead
         able = [post for post in self if post.is_listening]
-        return sorted(able, key=lambda post: (post is not lead, post.number))
+        return sorted(
+            able, key=lambda post: (post.worker.link.is_silent, post is not lead, post.number)
+        )
 
     async def scrape(self) -> None:
         """Have the totals know what all that can be asked have counted by now."""
-        await asyncio.gather(*(self._scrape(post) for post in self.answering()))
+        await self._counts.look(self.answering())
 
     async def _attend(self) -> None:
         while True:
@@ -139,7 +141,7 @@ class Supervisor:
                 case Start():
                     await self._start()
                 case Drain(number):
-                    await self._drain(self._posts[number])
+                    self._drain(self._posts[number])
                 case Wait(until):
                     with suppress(TimeoutError):
                         async with asyncio.timeout(max(0.0, until - self._clock.monotonic())):
@@ -162,12 +164,8 @@ class Supervisor:
             # All were told to leave while this one was not among them.
             worker.terminate()
 
-    async def _drain(self, post: Post) -> None:
-        if self.before_drain is not None:
-            await self.before_drain(post)
-        if post.is_over or self.roster.is_stopping:
-            # It has ended meanwhile, or is told to by another.
-            return
+    def _drain(self, post: Post) -> None:
+        # In one step with the question what is due: it may be the only one a moment later.
         self.roster.drains(post.number)
         post.worker.drain()
         seconds = self._times.grace_s + self._times.leave_s
@@ -186,7 +184,7 @@ class Supervisor:
                             self._bring_in(post), name=f"bring in {post.number}", endless=True
                         )
                     case "left":
-                        self._note(post.number, report.text)
+                        self._counts.note(post.number, report.text)
                     case "failed":
                         failed = report
             code = await post.worker.ended()
@@ -216,25 +214,12 @@ class Supervisor:
         links = [post.worker.link for post in self if post.member.stage == "serving"]
         return any(await asyncio.gather(*(link.is_ready() for link in links)))
 
-    async def _scrape(self, post: Post) -> None:
-        with suppress(LinkError):
-            text = (await post.worker.link.read("/metrics")).decode()
-            # It may have left meanwhile, with a last word that counts.
-            if not post.is_over:
-                self._note(post.number, text)
-
-    def _note(self, number: int, text: str) -> None:
-        try:
-            self.totals.report(number, text)
-        except ValueError as error:
-            log.error("metrics_not_understood", worker=number, error=str(error))
-
     def _over(self, member: Member, text: str, code: int = 1) -> None:
         """It is gone. In one step: what it counted is never counted twice, nor left out."""
         post = self._posts.pop(member.number, None)
         if post is not None:
             post.is_over = True
-        self.totals.leave(member.number)
+        self._counts.leave(member.number)
         ending = self.roster.ended(member.number, self._clock.monotonic())
         if ending == "crashed":
             self._restarted("hang" if post is not None and post.killed else "crash")
@@ -242,6 +227,8 @@ class Supervisor:
             self._restarted("rolling")
         if not self._has_begun and ending in ("failed", "abandoned"):
             self._failure = (SettingsError if code == BAD_USAGE else ProxyError)(text)
+            # Another one would only fail in the same way.
+            self.roster.is_stopping = True
         else:
             _log_ending(member, ending, text)
             if ending == "abandoned":

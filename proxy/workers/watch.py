@@ -1,12 +1,12 @@
 """Watch: ends workers that hang, and notes what they count while they can still tell."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import structlog
 
 from proxy.background import Background
 from proxy.clock import Clock
+from proxy.workers.counts import Counts
 from proxy.workers.post import Post, Times
 from proxy.workers.roster import Stage
 
@@ -14,19 +14,19 @@ log = structlog.get_logger(__name__)
 
 
 class Watch:
-    """Looks at each worker that serves until it does no more. `scrape` fetches its metrics."""
+    """Looks at each worker that serves until it does no more, and has `counts` look too."""
 
     def __init__(
         self,
         background: Background,
         clock: Clock,
         times: Times,
-        scrape: Callable[[Post], Awaitable[None]],
+        counts: Counts,
     ) -> None:
         self._background = background
         self._clock = clock
         self._times = times
-        self._scrape = scrape
+        self._counts = counts
 
     def follow(self, post: Post) -> None:
         """From now on, while it serves."""
@@ -53,8 +53,9 @@ class Watch:
             else:
                 missed += 1
             now = self._clock.monotonic()
-            if not missed and now - scraped_at >= times.scrape_s:
-                await self._scrape(post)
+            # In the round that is nearest: a moment too early must not cost a whole one.
+            if not missed and now - scraped_at >= times.scrape_s - times.probe_s / 2:
+                await self._counts.look([post])
                 scraped_at = now
             # Twice: when this process itself was held up, the first answer looks late.
             if missed >= 2 and now - heard_at >= times.hang_s:

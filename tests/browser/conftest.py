@@ -20,6 +20,10 @@ _ARGUMENTS = [
 Open = Callable[..., Awaitable[Looking]]
 
 
+def _chromium() -> str | None:
+    return shutil.which("chromium") or shutil.which("google-chrome")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--screenshots", action="store_true", help="renew the pictures in docs/console"
@@ -45,7 +49,7 @@ def pictures(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFacto
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("google-chrome")
+    path = _chromium()
     if path is None:
         pytest.exit("no Chromium on PATH: apt-get install --no-install-recommends chromium", 1)
     expect.set_options(timeout=WAIT_MS)
@@ -54,6 +58,18 @@ async def browser() -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
         yield browser
         await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def keeping_browser(browser: Browser) -> AsyncIterator[Browser]:
+    """One that keeps pages which are left, for whoever goes back to them. Playwright's does not."""
+    keeping = await browser.browser_type.launch(
+        executable_path=_chromium(),
+        args=_ARGUMENTS,
+        ignore_default_args=["--disable-back-forward-cache"],
+    )
+    yield keeping
+    await keeping.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -71,10 +71,14 @@ async def looking(
     url: URL,
     *,
     is_live: bool = True,
+    has_clock: bool = False,
     complaints: tuple[str, ...] = (),
     **options: Any,
 ) -> AsyncIterator[Looking]:
-    """`complaints`: parts of what the browser may say without failing the test."""
+    """`complaints`: parts of what the browser may say without failing the test.
+
+    `has_clock`: the test may move the page's clocks.
+    """
     context = await browser.new_context(**options)
     context.set_default_timeout(WAIT_MS)
     page = await context.new_page()
@@ -90,6 +94,8 @@ async def looking(
     page.on("console", note)
     page.on("pageerror", lambda error: found.said.append(f"uncaught: {error}"))
     page.on("request", note_request)
+    if has_clock:
+        await page.clock.install()
     await page.goto(str(url / "console"))
     if is_live:
         await found.until_live()

@@ -1,16 +1,29 @@
 """The console follows what happens, without being loaded anew."""
 
-from collections.abc import AsyncIterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 from tests.browser.conftest import Open
 from tests.browser.looking import GONE, Looking
+from tests.browser.looking import looking as looking_at
 from tests.browser.staging import OPTIMIZED, Stage, staged, stamp
+from tests.proxies import ProxyProcess
 from tests.writer import Writer
+
+LOSE_ONE = """path => {
+    const ask = window.fetch;
+    window.fetch = (url, options) => url.startsWith(path) ? new Promise((_, reject) => {
+        window.fetch = ask;
+        window.isLost = true;
+        options.signal?.addEventListener('abort', () => reject(options.signal.reason));
+    }) : ask(url, options);
+}"""
+"""The next request below that path never reaches anybody."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -28,6 +41,15 @@ async def looking(stage: Stage, open_page: Open) -> AsyncIterator[Looking]:
     await looking.page.evaluate("window.isTheSame = true")
     yield looking
     assert await looking.page.evaluate("window.isTheSame")
+
+
+@contextmanager
+def hanging(proxy: ProxyProcess) -> Iterator[None]:
+    proxy.stop()
+    try:
+        yield
+    finally:
+        proxy.cont()
 
 
 async def test_what_a_run_of_the_pipeline_changed_is_marked(looking: Looking, stage: Stage) -> None:
@@ -95,6 +117,61 @@ async def test_focus_and_open_dialog_stay_while_the_page_changes(
     await looking.page.keyboard.press("Escape")
     await expect(looking.at("dialog")).to_have_count(0)
     assert await looking.focused() == "set-percent"
+
+
+async def test_a_page_that_is_gone_back_to_follows_again(
+    stage: Stage, keeping_browser: Browser
+) -> None:
+    url = stage.proxy.admin_url
+    async with looking_at(keeping_browser, url, complaints=("status of 404",)) as looking:
+        page, percent = looking.page, looking.at("[data-value=percent]")
+        await page.evaluate(
+            "() => { window.isTheSame = true; addEventListener('pageshow', () => {"
+            " window.saidFirst = document.querySelector('#live').textContent; }); }"
+        )
+        for number in (21, 23):
+            await page.goto(str(url / "health/live"))
+            reason = f"while nobody looked, {number}"
+            await stage.admin("POST", "/split", percent=number, reason=reason)
+            await page.go_back(wait_until="commit")
+            assert await page.evaluate("window.isTheSame")
+            assert "reconnecting, stale since" in await page.evaluate("window.saidFirst")
+            await looking.until_live()
+            await expect(percent).to_have_text(f"{number} %")
+            await expect(looking.at("#audit-list")).to_contain_text(reason)
+            await stage.admin("POST", "/split", percent=number + 1)
+            await expect(percent).to_have_text(f"{number + 1} %")
+
+
+async def test_a_machine_that_slept_finds_its_stream_dead(stage: Stage, open_page: Open) -> None:
+    looking = await open_page(stage.proxy.admin_url, has_clock=True, complaints=GONE)
+    with hanging(stage.proxy):
+        # What a sleep does: the date goes on, the timers stand still.
+        await looking.page.clock.set_system_time(datetime.now(UTC) + timedelta(hours=1))
+        await expect(looking.at("#live")).to_contain_text("reconnecting, stale since")
+    await looking.until_live()
+    await stage.admin("POST", "/split", percent=31)
+    await expect(looking.at("[data-value=percent]")).to_have_text("31 %")
+
+
+async def test_silence_is_noticed_though_the_clock_was_set_back(
+    stage: Stage, open_page: Open
+) -> None:
+    looking = await open_page(stage.proxy.admin_url, has_clock=True, complaints=GONE)
+    with hanging(stage.proxy):
+        await looking.page.clock.set_system_time(datetime.now(UTC) - timedelta(hours=1))
+        await looking.page.clock.fast_forward(60_000)
+        await expect(looking.at("#live")).to_contain_text("reconnecting, stale since")
+    await looking.until_live()
+
+
+async def test_what_is_never_answered_is_asked_for_again(stage: Stage, open_page: Open) -> None:
+    looking = await open_page(stage.proxy.admin_url, has_clock=True, complaints=GONE)
+    await looking.page.evaluate(LOSE_ONE, "/admin/audit")
+    await stage.admin("POST", "/split", percent=32, reason="lost on the way")
+    await looking.page.wait_for_function("() => window.isLost")
+    await looking.page.clock.fast_forward(61_000)
+    await expect(looking.at("#audit-list")).to_contain_text("lost on the way")
 
 
 async def test_it_comes_back_by_itself_after_the_proxy_was_gone(

@@ -60,6 +60,8 @@ async def test_a_rollback_is_made_with_the_keyboard_alone(stage: Stage, open_pag
     await expect(looking.at("#said-text")).to_contain_text("Rolled back")
     told = await stage.admin("GET", "/split")
     assert (told["rolled_back"], told["author"], told["reason"]) == (True, "ann", "by keyboard")
+    # The focus goes back when the dialog has gone, which is after that was said.
+    await expect(looking.at("dialog")).to_have_count(0)
     assert await looking.focused() == "rollback"
 
     await press("Shift+Tab")

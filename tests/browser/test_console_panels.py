@@ -154,6 +154,21 @@ async def test_jobs_have_their_progress(looking: Looking, stage: Stage) -> None:
     await expect(looking.at("#jobs-list")).to_contain_text("on start")
 
 
+async def test_a_warm_up_that_failed_is_told_of_with_a_link_to_it(
+    looking: Looking, stage: Stage
+) -> None:
+    [job] = (await stage.admin("GET", "/jobs"))["jobs"]
+    failed = {**job, "state": "failed", "note": "three errors in a row"}
+    overview = {**await stage.admin("GET", "/overview"), "jobs": [failed]}
+    ask = "async given => (await import('/console/attention.js')).problems(given)"
+    # A job that only the overview has cannot be shown.
+    unknown = await looking.page.evaluate(ask, {"overview": overview, "jobs": []})
+    assert "three errors" not in str(unknown)
+    known = await looking.page.evaluate(ask, {"overview": overview, "jobs": [failed]})
+    [told] = [one for one in known if "three errors in a row" in one["text"]]
+    await expect(looking.at(f"#jobs-list tbody tr #{told['where']}")).to_have_text("on start")
+
+
 async def test_cache_is_listed_by_question_in_plain_words(looking: Looking, stage: Stage) -> None:
     entries = (await stage.admin("GET", "/cache?limit=200"))["entries"]
     await expect(looking.at("#cache-count")).to_contain_text(f"of the {len(entries)}")
