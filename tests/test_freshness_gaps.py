@@ -52,7 +52,8 @@ async def test_deleted_rows_are_found_within_two_seconds_off_the_request_path(
             assert await asked(session, url, day) == (200, "hit")
             while (after := await asked(session, url, day)) == (200, "hit"):
                 assert time.monotonic() - deleted_at < LIMIT_S
-            assert after == (200, "fwd=stale; stored")
+            # The warm-up may have begun the same load a moment before.
+            assert (after[0], after[1].removesuffix("; collapsed")) == (200, "fwd=stale; stored")
             assert await asked(session, url, other) == (200, "hit")
 
 

@@ -19,8 +19,8 @@ def raw_deflate(body: bytes) -> bytes:
 PACKED = {
     "": BODY,
     "identity": BODY,
-    "gzip": gzip.compress(BODY),
-    "x-gzip": gzip.compress(BODY[:7]) + gzip.compress(BODY[7:]),
+    "gzip": gzip.compress(BODY, mtime=0),
+    "x-gzip": gzip.compress(BODY[:7], mtime=0) + gzip.compress(BODY[7:], mtime=0),
     "deflate": zlib.compress(BODY),
     "zstd": zstandard.compress(BODY),
 }

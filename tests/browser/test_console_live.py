@@ -12,6 +12,7 @@ from tests.browser.conftest import Open
 from tests.browser.looking import GONE, Looking
 from tests.browser.looking import looking as looking_at
 from tests.browser.staging import OPTIMIZED, Stage, staged, stamp
+from tests.event_stream import watching
 from tests.proxies import ProxyProcess
 from tests.writer import Writer
 
@@ -132,7 +133,11 @@ async def test_a_page_that_is_gone_back_to_follows_again(
         for number in (21, 23):
             await page.goto(str(url / "health/live"))
             reason = f"while nobody looked, {number}"
-            await stage.admin("POST", "/split", percent=number, reason=reason)
+            async with watching(url / "admin" / "events") as stream:
+                await stream.next_of("pipeline")
+                await stage.admin("POST", "/split", percent=number, reason=reason)
+                # From here on it is no news any more to whoever comes.
+                await stream.next_of("audit")
             await page.go_back(wait_until="commit")
             assert await page.evaluate("window.isTheSame")
             assert "reconnecting, stale since" in await page.evaluate("window.saidFirst")

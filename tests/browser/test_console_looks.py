@@ -64,6 +64,7 @@ async def test_a_rollback_is_made_with_the_keyboard_alone(stage: Stage, open_pag
     await expect(looking.at("dialog")).to_have_count(0)
     assert await looking.focused() == "rollback"
 
+    await expect(looking.key("lift")).to_be_visible()
     await press("Shift+Tab")
     await tab_to(looking, "lift", most=200)
     await press("Enter")
