@@ -33,7 +33,10 @@ run: export PROXY_REDIS_URL := $(REDIS_URL)
 endif
 
 test: $(VENV)/.dev  ## run the tests, on all cores
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS) || { \
+		status=$$?; [ $$status -eq 1 ] || exit $$status; \
+		echo "What failed is run once more, with nothing beside it: it decides." >&2; \
+		$(BIN)/python -m pytest --last-failed --last-failed-no-failures=none $(ARGS); }
 
 test-browser: $(VENV)/.dev  ## run the console's tests in Chromium; ARGS=--screenshots renews docs/console
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
